@@ -1,0 +1,44 @@
+"""What a search may vary, as plain data; needs neither torch nor Ray nor Optuna.
+
+>>> import random, search_spaces
+>>> space = search_spaces.narrow(search_spaces.get_space("all"), ["arch=resnet18,swin_tiny", "batch_size=64"])
+>>> configuration = search_spaces.sample(space, random.Random(0))
+>>> search_spaces.contains(space, configuration)
+"""
+
+from search_spaces.configurations import (
+    Suggests,
+    cardinality,
+    contains,
+    describe,
+    sample,
+    start_point,
+    suggest,
+)
+from search_spaces.errors import SpaceError
+from search_spaces.hyperparameters import HYPERPARAMETERS
+from search_spaces.narrowing import narrow
+from search_spaces.recipe import for_pretrained
+from search_spaces.registry import get_space, names
+from search_spaces.space import Choice, Dimension, Float, Int, Space
+
+__all__ = [
+    "HYPERPARAMETERS",
+    "Choice",
+    "Dimension",
+    "Float",
+    "Int",
+    "Space",
+    "SpaceError",
+    "Suggests",
+    "cardinality",
+    "contains",
+    "describe",
+    "for_pretrained",
+    "get_space",
+    "names",
+    "narrow",
+    "sample",
+    "start_point",
+    "suggest",
+]

@@ -1,0 +1,18 @@
+"""The hyper-parameters that a space may set: the one list of their names, in the order in which spaces ask them."""
+
+HYPERPARAMETERS: dict[str, str] = {
+    "arch": "architecture: one of ours, or any timm name",
+    "lr": "peak learning rate of AdamW",
+    "weight_decay": "AdamW's decoupled weight decay (none on norms, biases and position embeddings)",
+    "drop_rate": "dropout before the classifier, 0..1",
+    "attn_drop_rate": "dropout on attention weights, 0..1; attention models only",
+    "drop_path_rate": "stochastic depth at the last block, 0..1",
+    "label_smoothing": "share of the target spread over all classes, 0..1",
+    "mix_prob": "probability that a batch gets CutMix or MixUp at full augmentation strength, 0..1",
+    "batch_size": "images a step",
+    "layer_decay": "factor on the learning rate from each layer to the one below it, 0..1; for pretrained weights",
+    "warmup_epochs": "epochs of linear warm-up",
+    "ema_decay": "decay of the moving average of the weights, a step",
+    "clip_grad": "greatest norm of the gradient",
+    "patch_size": "side of a ViT patch in pixels",
+}

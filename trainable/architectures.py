@@ -1,0 +1,150 @@
+"""Architectures by name, sized for the image: timm models with the stems, patches and windows that small images need."""
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers.helpers import to_2tuple
+from torch import nn
+
+from trainable.config import DEFAULT_RATES, TrialConfig
+from trainable.errors import UserError
+
+TIMM_NAMES = {
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "resnet50": "resnet50",
+    "resnet101": "resnet101",
+    "resnet152": "resnet152",
+    "vit_small": "vit_small_patch16_224",
+    "deit_small": "deit_small_distilled_patch16_224",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+}
+"""Our short names and the timm model behind each; any other timm name works too."""
+
+SMALL_IMAGE = 96
+"""Below this many pixels ResNets get the small stem and ViTs the small patches."""
+
+
+def timm_name(arch: str) -> str:
+    """The timm model behind `arch`; an unknown name is an error that lists the nearest known ones."""
+    name = TIMM_NAMES.get(arch, arch)
+    if not timm.is_model(name):
+        known = [*TIMM_NAMES, *timm.list_models()]
+        near = difflib.get_close_matches(arch, known, n=3)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise UserError(
+            f"architecture {arch!r} is unknown: {hint}known are {', '.join(TIMM_NAMES)} and every timm model"
+        )
+    return name
+
+
+def size_arguments(arch: str, image_size: int, patch_size: int | None = None) -> dict[str, Any]:
+    """timm arguments that fit `arch` to square images of `image_size` pixels."""
+    name = timm_name(arch)
+    if name.startswith(("vit_", "deit_")):
+        if patch_size is None and image_size < SMALL_IMAGE:
+            patch_size = max(4, image_size // 8)
+        if patch_size is not None and image_size % patch_size:
+            raise UserError(f"patch_size {patch_size} doesn't divide the image size {image_size}; give one that does")
+        return {"img_size": image_size} | ({"patch_size": patch_size} if patch_size else {})
+    if patch_size is not None:
+        raise UserError(f"patch_size is for ViT and DeiT; {arch} has none: leave it out")
+    if name.startswith("swin_"):
+        return {"img_size": image_size, "window_size": swin_window(image_size)}
+    return {}
+
+
+def swin_window(image_size: int) -> int:
+    """The largest window of at most 7 that divides the first feature map (image / 4): other windows pad."""
+    feature_map = max(1, image_size // 4)
+    return max(window for window in range(1, 8) if feature_map % window == 0)
+
+
+@cache
+def has_rate(arch: str, rate: str) -> bool:
+    """Whether `arch` has the dropout rate; asked of timm itself, without allocating weights."""
+    try:
+        with torch.device("meta"):
+            timm.create_model(timm_name(arch), pretrained=False, **{rate: 0.1})
+    except TypeError as error:
+        if rate in str(error):
+            return False
+        raise
+    return True
+
+
+def with_default_rates(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill the dropout rates that `values` leaves open, where the architecture has them."""
+    open_rates = {name: rate for name, rate in DEFAULT_RATES.items() if values.get(name) is None}
+    arch = values.get("arch", TrialConfig.model_fields["arch"].default)
+    return values | {name: rate for name, rate in open_rates.items() if has_rate(arch, name)}
+
+
+def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Module:
+    """The model of `config` for uint8 images normalised to (batch, 3, image_size, image_size) floats.
+
+    Its initial weights are fixed by `config.seed`. UserError where a rate is set that the architecture lacks.
+    """
+    rates = {name: getattr(config, name) for name in DEFAULT_RATES}
+    for name, rate in rates.items():
+        if rate is not None and not has_rate(config.arch, name):
+            raise UserError(f"{config.arch} has no {name}: leave it out (got {rate})")
+    arguments = {name: rate for name, rate in rates.items() if rate is not None}
+    arguments |= size_arguments(config.arch, image_size, config.patch_size)
+    arguments |= pretrained_arguments(config.pretrained)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = _create(config, arguments | {"num_classes": num_classes})
+        if timm_name(config.arch).startswith("resnet") and image_size < SMALL_IMAGE:
+            shrink_stem(model, keep_weights=config.pretrained is not False)
+    return model
+
+
+def pretrained_arguments(pretrained: bool | Path) -> dict[str, Any]:
+    """timm arguments for weights from nowhere (False), timm's hub (True) or a local file."""
+    if isinstance(pretrained, bool):
+        return {"pretrained": pretrained}
+    if not pretrained.is_file():
+        raise UserError(f"--pretrained {pretrained}: no such file; give a .safetensors or .pth file, or no path")
+    return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(pretrained)}}
+
+
+def _create(config: TrialConfig, arguments: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(timm_name(config.arch), **arguments)
+    except TypeError as error:
+        raise UserError(f"{config.arch}: timm can't build it with {arguments}: {error}") from error
+    except Exception as error:
+        if config.pretrained is False:
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: {reason}; "
+            "download them first and give the file: --pretrained FILE"
+        ) from error
+
+
+def shrink_stem(model: nn.Module, keep_weights: bool) -> None:
+    """Give a ResNet a 3x3 stride-1 stem without max-pool (He et al. 2016, section 4.2), for small images.
+
+    With `keep_weights`, the new kernel is the centre of the pretrained 7x7 one.
+    """
+    old = model.get_submodule("conv1")
+    assert isinstance(old, nn.Conv2d)
+    stem = nn.Conv2d(old.in_channels, old.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    if keep_weights:
+        top, left = ((side - 3) // 2 for side in to_2tuple(old.kernel_size))
+        stem.weight.data.copy_(old.weight.data[:, :, top : top + 3, left : left + 3])
+    model.set_submodule("conv1", stem)
+    model.set_submodule("maxpool", nn.Identity())
+
+
+def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (3 channels each, for pixels in 0..1) that the model's weights expect."""
+    data_config = timm.data.resolve_model_data_config(model)
+    return tuple(data_config["mean"]), tuple(data_config["std"])

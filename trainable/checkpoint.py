@@ -1,0 +1,152 @@
+"""What a training leaves on disk: a trial's checkpoint folder, and the single run's `.pth.tar` files."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainable.config import TrialConfig
+from trainable.errors import UserError
+from trainable.training import Training, cpu_weights
+
+MODEL = "model.safetensors"
+"""Weights that were evaluated at the latest epoch."""
+BEST = "best.safetensors"
+"""The same at the best epoch; absent where the latest is the best."""
+STATE = "state.pt"
+"""Optimiser, scaler, moving average and progress; loadable with torch.load(weights_only=True)."""
+PREDICTIONS = "predictions.npz"
+"""float16 logits (images, classes) on `select` at the best epoch, with the epoch's number."""
+RECORD = "trial.json"
+"""Configuration, the record of each epoch, dataset fingerprint, versions. Written last: its presence means complete."""
+WEIGHTS = (MODEL, BEST, STATE)
+"""What is large, and kept only for trials that run or are among the best."""
+
+
+def training_state(training: Training) -> dict[str, Any]:
+    """Everything but the evaluated weights that continuing needs: tensors and plain values only."""
+    machinery = training.machinery
+    return {
+        "epoch": training.epoch,
+        "optimizer": machinery.optimizer.state_dict(),
+        "scaler": machinery.scaler.state_dict(),
+        "raw_weights": cpu_weights(machinery.model) if machinery.ema else None,
+        "history": training.history,
+        "best": list(training.best) if training.best else None,
+        "best_epoch": training.best_epoch,
+    }
+
+
+def load_training_state(training: Training, state: dict[str, Any], evaluated: dict[str, torch.Tensor]) -> None:
+    """Put a saved state and the evaluated weights of its epoch back into `training`."""
+    machinery = training.machinery
+    machinery.evaluated.load_state_dict(evaluated)
+    if machinery.ema:
+        machinery.model.load_state_dict(state["raw_weights"])
+    machinery.optimizer.load_state_dict(state["optimizer"])
+    machinery.scaler.load_state_dict(state["scaler"])
+    training.epoch = state["epoch"]
+    training.history = list(state["history"])
+    training.best = tuple(state["best"]) if state["best"] else None
+    training.best_epoch = state["best_epoch"]
+
+
+def save_checkpoint(training: Training, folder: Path) -> None:
+    """Write a trial's checkpoint into `folder`; the seconds it took go into the next epoch's record."""
+    started = time.perf_counter()
+    latest = cpu_weights(training.machinery.evaluated)
+    save_file(latest, folder / MODEL)
+    if training.best_weights and training.best_epoch != training.epoch:
+        save_file(training.best_weights, folder / BEST)
+    torch.save(training_state(training), folder / STATE)
+    np.savez_compressed(folder / PREDICTIONS, logits=training.best_logits, epoch=training.best_epoch)
+    write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(trial_record(training), indent=1)))
+    training.seconds_checkpoint = time.perf_counter() - started
+
+
+def load_checkpoint(training: Training, folder: Path) -> None:
+    """Continue `training` from a trial's checkpoint."""
+    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    load_training_state(training, state, load_file(folder / MODEL))
+    training.best_weights = load_file(best_weights_file(folder)) if training.best else {}
+    with np.load(folder / PREDICTIONS) as predictions:
+        training.best_logits = predictions["logits"]
+
+
+def best_weights_file(folder: Path) -> Path:
+    """The file that holds the weights of the best epoch."""
+    return folder / BEST if (folder / BEST).exists() else folder / MODEL
+
+
+def trial_record(training: Training) -> dict[str, Any]:
+    """The human-readable part of a checkpoint: enough to tell what was trained, on what, with which result."""
+    return {
+        "config": training.config.model_dump(mode="json"),
+        "epochs": training.history,
+        "best_epoch": training.best_epoch,
+        "arithmetic": training.machinery.arithmetic.reason,
+        "workers": training.workers_reason,
+        "dataset": training.dataset.cache.fingerprint,
+        "classes": training.dataset.num_classes,
+        "image_size": training.dataset.image_size,
+        "versions": library_versions(),
+        "seed": training.config.seed,
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a training computes."""
+    return {name: version(name) for name in ("torch", "timm", "torchvision", "albumentations", "numpy")}
+
+
+def save_single_run(training: Training, path: Path, best: bool) -> None:
+    """Write `latest.pth.tar` (everything that --resume needs) or `best.pth.tar` (the weights of the best epoch)."""
+    record = training.history[(training.best_epoch if best else training.epoch) - 1]
+    content = {
+        "state_dict": training.best_weights if best else cpu_weights(training.machinery.evaluated),
+        "optimizer": training.machinery.optimizer.state_dict(),
+        "epoch": record["epoch"],
+        "top1": record["select_top1"],
+        "top5": record["select_top5"],
+        "config": training.config.model_dump(mode="json"),
+    }
+    if not best:
+        content |= {"training": training_state(training), "best_weights": training.best_weights}
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def read_single_run(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
+    """The configuration and content of a `latest.pth.tar`."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return TrialConfig.model_validate(content["config"]), content
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the latest.pth.tar of a run, or its folder") from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a readable checkpoint of a single run ({reason})") from None
+
+
+def continue_single_run(training: Training, content: dict[str, Any]) -> None:
+    """Put the content of a `latest.pth.tar` back into `training`."""
+    if "training" not in content:
+        raise UserError("this checkpoint can't be continued; give latest.pth.tar instead of best.pth.tar")
+    load_training_state(training, content["training"], content["state_dict"])
+    training.best_weights = content["best_weights"]
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""What defines one training. Frozen, validated once, saved beside its results, and enough to run it again."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainable.errors import UserError
+
+Policy = Literal["none", "light", "full"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
+"""What the single run uses for a rate that isn't given, where the architecture has it."""
+
+
+class TrialConfig(BaseModel):
+    """One configuration: the architecture, its hyper-parameters, the data and the seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+    data: Path
+    """Folder of labelled images, in the Tiny-ImageNet or the class-folder layout."""
+    image_size: int | None = Field(default=None, ge=8, le=1024)
+    """Side of the square images in pixels; by default what the images have, rounded down to a multiple of 32, at most 224."""
+    arch: str = "swin_tiny"
+    """Architecture: resnet18/34/50/101/152, vit_small, deit_small, swin_tiny, or any timm name."""
+    pretrained: bool | Path = False
+    """Start from timm's published weights (true), from a local weights file (its path), or from scratch (false)."""
+    patch_size: int | None = Field(default=None, ge=1)
+    """Patch side in pixels for ViT and DeiT; by default image size / 8, at least 4."""
+    epochs: int = Field(default=100, ge=1)
+    """Full length of the training: the schedules of learning rate and augmentation end here."""
+    batch_size: int = Field(default=128, ge=1)
+    """Images an update."""
+    lr: float = Field(default=2e-5, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW's decoupled weight decay; norms, biases and position embeddings have none."""
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    """Epochs of linear warm-up from 1 % of `lr`, at most a fifth of `epochs`."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Factor on the learning rate from each layer to the one below it; for pretrained weights."""
+    clip_grad: float | None = Field(default=1.0, gt=0)
+    """Largest norm of the gradient; none: no clipping."""
+    drop_rate: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout before the classifier."""
+    attn_drop_rate: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout on attention weights; attention models only."""
+    drop_path_rate: float | None = Field(default=None, ge=0, lt=1)
+    """Stochastic depth (Huang et al. 2016), the rate of the last block."""
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the target spread over all classes (Szegedy et al. 2016)."""
+    mix_prob: float = Field(default=0.5, ge=0, le=1)
+    """Probability that a batch is mixed by CutMix or MixUp at full augmentation strength."""
+    augment: Policy = "full"
+    """Augmentation of single images: none, light (crop and flip), or full (also colour, affine, dropout, blur)."""
+    flip: bool = True
+    """Whether a mirrored image keeps its label; digits and letters don't."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of a moving average of the weights, which is then what is evaluated and kept."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass; auto takes bf16 where the hardware has it."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Fixes initial weights, order of images, augmentation, dropout and the `select` split."""
+    cache_dir: Path | None = None
+    """Where decoded images are kept; by default in the user's cache folder."""
+    skip_bad_images: bool = False
+    """Go on without images that can't be decoded."""
+
+
+def make_config(values: dict[str, Any], origin: str, error_type: type[UserError] = UserError) -> TrialConfig:
+    """Validate `values`; errors name the field, its value and the rule in one line, with `origin` in front."""
+    try:
+        return TrialConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][:1])
+        raise error_type(f"{origin}: {field} = {values.get(field)!r}: {first['msg']}") from None
+
+
+def load_config(path: Path, **overrides: Any) -> TrialConfig:
+    """Read a trial's `params.json` (or `trial.json`); `overrides` that are not None win over what it holds."""
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give the params.json of a trial") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); give the params.json of a trial") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no configuration; give the params.json of a trial")
+    values = values.get("config", values)
+    return make_config(values | {name: value for name, value in overrides.items() if value is not None}, str(path))

@@ -1,0 +1,1 @@
+"""Images from disk to batches: layouts, splits, decode-once cache, augmentation, mixing."""

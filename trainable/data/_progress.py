@@ -1,0 +1,40 @@
+"""Says how far long work has come, on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+QUIET_S = 2.0
+"""Work that is shorter than this is not worth a line."""
+
+
+@contextmanager
+def reporter(text: str, total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; else one line when the work turns out to be long, and one at its end."""
+    if progress and sys.stderr.isatty():
+        with _bar(text, total) as advance:
+            yield advance
+        return
+    start, said = time.monotonic(), False
+
+    def advance_in_silence(_: int) -> None:
+        nonlocal said
+        if not said and time.monotonic() - start > QUIET_S:
+            said = True
+            print(f"{text}: {total:,} files ...", file=sys.stderr, flush=True)
+
+    yield advance_in_silence
+    if said:
+        print(f"{text}: done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda count: bar.advance(task, count)

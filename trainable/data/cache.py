@@ -1,0 +1,196 @@
+"""Decodes a data set once per machine into a memory-mapped array of bytes that all trials share.
+
+A cache is a folder `<cache_dir>/<root>-<size>px-<key>`; the key covers the file list (path, size, mtime), the labels,
+the class names, the image size and the cache version, so that a changed file gives another cache:
+
+    images.npy       uint8 (N, size, size, 3), without the files that can't be decoded
+    index.json       names, labels and published part of the N rows: train, then val, then test
+    manifest.json    written last: what the cache is made of, the sizes of the other two, and the bad files
+"""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from trainable.data._cache_build import IMAGES, INDEX, MANIFEST, File, build
+from trainable.data._progress import QUIET_S
+from trainable.data.layouts import ClassName, Layout, read_layout
+from trainable.data.splits import TEST, TRAIN, VAL
+from trainable.errors import UserError
+
+CACHE_VERSION = 1
+"""Raise it when the same files would be decoded to other bytes, or the files of a cache change."""
+BAD_SHOWN = 3
+
+logger = logging.getLogger(__name__)
+
+
+class _BrokenCache(Exception):
+    """The folder is no complete cache; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedImages:
+    """N decoded images with what belongs to them. Pickles as its path, so that workers map the same pages."""
+
+    path: Path
+    """The folder of the cache."""
+    images: np.memmap
+    """uint8 (N, size, size, 3), read-only."""
+    labels: NDArray[np.int64]
+    """(N,), -1 where unlabelled."""
+    published: NDArray[np.int8]
+    """(N,): TRAIN, VAL or TEST."""
+    names: tuple[str, ...]
+    """File of each row, relative to the root of the data set."""
+    classes: tuple[ClassName, ...]
+    fingerprint: str
+    """Identifies the data whatever its folder and file times: paths, file sizes, labels, image size."""
+    bad: tuple[tuple[str, str], ...]
+    """(name, reason) of the files that could not be decoded; they have no row."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (self.path,)
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/tune-to-ensemble`, or the same in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tune-to-ensemble"
+
+
+def open_cache(
+    root: Path,
+    image_size: int,
+    cache_dir: Path | None = None,
+    skip_bad_images: bool = False,
+    progress: bool = True,
+) -> CachedImages:
+    """Opens the cache of the data set in `root` at `image_size` pixels; builds it where there is none.
+
+    Raises UserError where the data set or the cache folder can't be used, and where images can't be decoded unless
+    `skip_bad_images`. A second process waits for the first. A broken cache is built again, with a warning.
+    """
+    return open_layout_cache(read_layout(root), image_size, cache_dir, skip_bad_images, progress)
+
+
+def open_layout_cache(
+    layout: Layout, image_size: int, cache_dir: Path | None, skip_bad_images: bool, progress: bool
+) -> CachedImages:
+    """As `open_cache`, for a data set that has been listed already."""
+    parts = ((layout.train, TRAIN), (layout.val, VAL), (layout.test, TEST))
+    files = [_look_at(layout.root, path, label, part) for examples, part in parts for path, label in examples]
+    key = _digest([CACHE_VERSION, image_size, layout.classes, files])
+    name = f"{Path(os.path.abspath(layout.root)).name}-{image_size}px-{key[:16]}"
+    about = {
+        "version": CACHE_VERSION,
+        "fingerprint": _digest([image_size, [(file.path, file.size_bytes, file.label) for file in files]]),
+        "classes": layout.classes,
+    }
+    folder = (cache_dir or default_cache_dir()) / name
+    try:
+        cached = _load(folder)
+    except _BrokenCache:
+        cached = _build_once(folder, layout.root, files, image_size, about, progress)
+    _check_bad_images(cached, layout.root, skip_bad_images)
+    return cached
+
+
+def _look_at(root: Path, path: str, label: int, published: int) -> File:
+    try:
+        stat = os.stat(os.path.join(root, path))
+    except OSError:
+        return File(path, 0, 0, label, published)  # a dangling link: decoding will give the reason
+    return File(path, stat.st_size, stat.st_mtime_ns, label, published)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _build_once(
+    folder: Path, root: Path, files: list[File], image_size: int, about: dict[str, Any], progress: bool
+) -> CachedImages:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            try:
+                return _load(folder)  # another process has built it meanwhile
+            except _BrokenCache as error:
+                if folder.exists():
+                    logger.warning("%s is broken (%s); it is built again", folder, error)
+            build(folder, root, files, image_size, about, progress)
+            return _load(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{folder.parent}: decoded images cannot be kept here ({reason}); choose another folder with --cache-dir"
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=QUIET_S)
+    except Timeout:
+        print(f"waiting for another process that decodes into {folder} ...", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _load(folder: Path) -> CachedImages:
+    """Opens a complete cache without looking at its data set. Raises _BrokenCache."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if manifest["version"] != CACHE_VERSION:
+            raise _BrokenCache(f"version {manifest['version']}, not {CACHE_VERSION}")
+        for name, size in manifest["sizes_bytes"].items():
+            if (folder / name).stat().st_size != size:
+                raise _BrokenCache(f"{name} has not the {size} bytes that it was written with")
+        index = json.loads((folder / INDEX).read_text())
+        cached = CachedImages(
+            path=folder,
+            images=np.lib.format.open_memmap(folder / IMAGES, mode="r"),
+            labels=np.array(index["labels"], dtype=np.int64),
+            published=np.array(index["published"], dtype=np.int8),
+            names=tuple(index["names"]),
+            classes=tuple(ClassName(*pair) for pair in manifest["classes"]),
+            fingerprint=manifest["fingerprint"],
+            bad=tuple((name, reason) for name, reason in manifest["bad"]),
+        )
+        count, size = manifest["count"], manifest["image_size"]
+    except FileNotFoundError as error:
+        raise _BrokenCache(f"{Path(error.filename).name} is missing") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _BrokenCache(f"unreadable: {type(error).__name__}: {error}") from error
+    shapes = (cached.images.shape, cached.labels.shape, cached.published.shape, len(cached.names))
+    if shapes != ((count, size, size, 3), (count,), (count,), count) or cached.images.dtype != np.uint8:
+        raise _BrokenCache(f"its files do not hold {count} images of {size} px")
+    return cached
+
+
+def _check_bad_images(cached: CachedImages, root: Path, skip: bool) -> None:
+    if not cached.bad:
+        return
+    shown = ", ".join(f"{name} ({reason})" for name, reason in cached.bad[:BAD_SHOWN])
+    more = ", ..." if len(cached.bad) > BAD_SHOWN else ""
+    found = (
+        f"{root}: {len(cached.bad)} of {len(cached.bad) + len(cached.names)} images cannot be decoded: {shown}{more}"
+    )
+    if not skip:
+        raise UserError(f"{found}; repair or remove them, or go on without them with --skip-bad-images")
+    logger.info("%s; going on without them", found)

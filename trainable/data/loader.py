@@ -1,0 +1,93 @@
+"""Batches for an epoch: gathered from the memory-mapped cache, augmented, the same for any number of workers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import albumentations as A
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from trainable.config import TrialConfig
+from trainable.data.augmentation import augment, build_policy, strength_at
+from trainable.data.cache import CachedImages
+
+EpochRows = tuple[int, np.ndarray]
+"""What names a batch: the 0-based epoch and the rows of the cache. Workers hold no other state."""
+
+
+@dataclass
+class BatchOrder(Sampler[EpochRows]):
+    """The batches of one epoch: a permutation of `rows` fixed by seed and epoch. Set `epoch` before iterating.
+
+    A last batch that isn't full is dropped, unless it is the only one.
+    """
+
+    rows: np.ndarray
+    batch_size: int
+    seed: int
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return max(1, len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[EpochRows]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
+        for index in range(len(self)):
+            yield self.epoch, order[index * self.batch_size : (index + 1) * self.batch_size]
+
+
+class AugmentedBatches(TorchDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Maps an epoch and rows to uint8 images (batch, H, W, 3) and labels (batch,), augmented for that epoch."""
+
+    def __init__(self, cache: CachedImages, config: TrialConfig) -> None:
+        self.cache = cache
+        self.config = config
+        self._policy: tuple[int, A.Compose] | None = None
+
+    def __getitem__(self, batch: EpochRows) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, rows = batch
+        seeds = rows + (self.config.seed << 32)
+        images = augment(self.policy(epoch), self.cache.images[rows], seeds, epoch)
+        return torch.from_numpy(images), torch.from_numpy(self.cache.labels[rows])
+
+    def policy(self, epoch: int) -> A.Compose:
+        """The epoch's policy, built once an epoch."""
+        if self._policy is None or self._policy[0] != epoch:
+            config = self.config
+            strength = strength_at(epoch, config.epochs)
+            size = self.cache.images.shape[1]
+            self._policy = epoch, build_policy(config.augment, strength, size, config.flip)
+        return self._policy[1]
+
+
+def train_loader(
+    cache: CachedImages, order: BatchOrder, config: TrialConfig, workers: int, pin: bool
+) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+    """Loader of the batches that `order` names; its worker processes live as long as it does."""
+    return DataLoader(
+        AugmentedBatches(cache, config),
+        sampler=order,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+    )
+
+
+def choose_workers(device: torch.device, cores: int, augment: str) -> tuple[int, str]:
+    """Worker processes beside the training process, and why."""
+    if device.type == "cpu":
+        return 0, "on a CPU, workers would take the cores that train"
+    if augment == "none":
+        return 0, "gathering from the cache needs no worker"
+    if cores < 2:
+        return 0, "the trial has one core"
+    return cores - 1, f"augmentation takes the trial's other {cores - 1} cores"
+
+
+def in_order(cache: CachedImages, rows: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
+    """Unaugmented uint8 images (batch, H, W, 3) of `rows`, in their order."""
+    for start in range(0, len(rows), batch_size):
+        yield torch.from_numpy(cache.images[rows[start : start + batch_size]])

@@ -1,0 +1,140 @@
+"""One epoch as plain functions on modules and tensors: train, predict, score."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3, accuracy
+from torch import nn
+from torch.nn import functional
+
+from trainable.data.mixing import BatchMixer
+from trainable.device import Arithmetic
+
+FINITE_CHECK_EVERY = 16
+"""Updates between two looks at the loss on a GPU: each look waits for the device."""
+
+
+class Normalise(nn.Module):
+    """uint8 images (batch, H, W, 3) -> floats (batch, 3, H, W) with the given mean and standard deviation."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.offset: torch.Tensor
+        self.scale: torch.Tensor
+        self.register_buffer("offset", 255 * torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.permute(0, 3, 1, 2) - self.offset) * self.scale
+
+
+@dataclass
+class Machinery:
+    """What an epoch works with: the model, its optimiser and schedule, and how numbers are treated."""
+
+    model: nn.Module
+    normalise: Normalise
+    optimizer: torch.optim.Optimizer
+    schedule: CosineLRScheduler
+    scaler: torch.amp.GradScaler
+    arithmetic: Arithmetic
+    ema: ModelEmaV3 | None
+    device: torch.device
+
+    def autocast(self) -> torch.autocast:
+        """The forward pass's arithmetic as a context."""
+        dtype = self.arithmetic.dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The module that is evaluated and kept: the moving average where there is one."""
+        return self.ema.module if self.ema else self.model
+
+
+class TrainScores(NamedTuple):
+    """Means over an epoch's training images; `finite` is False where the loss stopped being a number."""
+
+    loss: float
+    top1: float
+    top5: float
+    images: int
+    finite: bool
+
+
+class HeldOutScores(NamedTuple):
+    """Mean cross-entropy in nats, and accuracies in 0..1."""
+
+    loss: float
+    top1: float
+    top5: float
+
+
+def train_epoch(
+    machinery: Machinery,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    mixer: BatchMixer,
+    label_smoothing: float,
+    clip_grad: float | None,
+    first_update: int,
+) -> TrainScores:
+    """One pass over `batches` of uint8 images (batch, H, W, 3) and labels (batch,); ends at once where the loss diverges."""
+    machinery.model.train()
+    sums = torch.zeros(3, device=machinery.device)
+    images_seen = 0
+    for index, (images, labels) in enumerate(batches):
+        machinery.schedule.step_update(first_update + index)
+        images = machinery.normalise(images.to(machinery.device, non_blocking=True))
+        images, targets = mixer(images, labels.to(machinery.device, non_blocking=True))
+        with machinery.autocast():
+            logits = machinery.model(images)
+            loss = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        update(machinery, loss, clip_grad, first_update + index)
+        with torch.no_grad():
+            sums += len(labels) * torch.stack([loss.float(), *top_accuracies(logits, targets.argmax(1))])
+        images_seen += len(labels)
+        looks = machinery.device.type == "cpu" or index % FINITE_CHECK_EVERY == 0
+        if looks and not math.isfinite(sums[0].item()):
+            break
+    loss, top1, top5 = (sums / images_seen).tolist()
+    return TrainScores(loss, top1, top5, images_seen, math.isfinite(loss))
+
+
+def update(machinery: Machinery, loss: torch.Tensor, clip_grad: float | None, number: int) -> None:
+    """Backward pass and one step of the optimiser, with gradients scaled and clipped as configured."""
+    machinery.optimizer.zero_grad(set_to_none=True)
+    machinery.scaler.scale(loss).backward()
+    if clip_grad is not None:
+        machinery.scaler.unscale_(machinery.optimizer)
+        torch.nn.utils.clip_grad_norm_(machinery.model.parameters(), clip_grad)
+    machinery.scaler.step(machinery.optimizer)
+    machinery.scaler.update()
+    if machinery.ema:
+        machinery.ema.update(machinery.model, step=number)
+
+
+@torch.inference_mode()
+def predict_logits(machinery: Machinery, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+    """float32 logits (images, classes) on the CPU for batches of uint8 images (batch, H, W, 3)."""
+    machinery.evaluated.eval()
+    outputs = []
+    for images in batches:
+        with machinery.autocast():
+            outputs.append(machinery.evaluated(machinery.normalise(images.to(machinery.device))).float().cpu())
+    return torch.cat(outputs)
+
+
+def score(logits: torch.Tensor, labels: torch.Tensor) -> HeldOutScores:
+    """Loss, top-1 and top-5 of logits (images, classes) against labels (images,)."""
+    loss = functional.cross_entropy(logits, labels).item()
+    top1, top5 = (share.item() for share in top_accuracies(logits, labels))
+    return HeldOutScores(loss, top1, top5)
+
+
+def top_accuracies(logits: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+    """Top-1 and top-5 accuracy in 0..1; with fewer than five classes top-5 is 1."""
+    return [percent / 100 for percent in accuracy(logits, labels, topk=(1, 5))]

@@ -1,0 +1,45 @@
+"""Keys of the record that each epoch leaves, with their meaning and unit. Everything that reads a record uses these."""
+
+EPOCH = "epoch"
+"""Epochs finished, from 1."""
+
+TRAIN_LOSS = "train_loss"
+"""Mean cross-entropy over the epoch's training batches, with label smoothing and mixed targets, in nats."""
+TRAIN_TOP1 = "train_top1"
+"""Share of augmented training images whose first guess is the heavier of their mixed labels, 0 to 1."""
+TRAIN_TOP5 = "train_top5"
+"""The same among the first five guesses, 0 to 1."""
+
+SELECT_LOSS = "select_loss"
+"""Mean cross-entropy on the held-out images that decisions may see, without smoothing, in nats."""
+SELECT_TOP1 = "select_top1"
+"""Top-1 accuracy on those images, 0 to 1. This is what a search maximises."""
+SELECT_TOP5 = "select_top5"
+"""Top-5 accuracy on those images, 0 to 1."""
+
+BEST_TOP1 = "best_select_top1"
+"""The highest `select_top1` so far, 0 to 1."""
+BEST_EPOCH = "best_epoch"
+"""The epoch that reached it (at equal top-1, the one with the lower `select_loss`)."""
+
+LEARNING_RATE = "learning_rate"
+"""Learning rate of the epoch's last update (the highest group's, with layer-wise decay)."""
+STRENGTH = "augmentation_strength"
+"""Strength of the progressive augmentation in this epoch, 0 to 1."""
+
+IMAGES_PER_SECOND = "images_per_second"
+"""Training images per second of training time."""
+PEAK_MEMORY = "peak_memory_bytes"
+"""Peak device memory on a GPU, peak resident memory of the process on a CPU, in bytes."""
+
+SECONDS_TRAIN = "seconds_train"
+SECONDS_EVAL = "seconds_eval"
+SECONDS_CHECKPOINT = "seconds_checkpoint"
+"""Wall time of the parts of an epoch; the checkpoint's is that of the one written before this epoch."""
+
+DIVERGED = "diverged"
+"""True where the loss stopped being finite: the trial ended with the worst score and is not retried."""
+
+SCORE = SELECT_TOP1
+SCORE_MODE = "max"
+"""What the scheduler, the sampler and the choice of members compare."""

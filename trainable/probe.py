@@ -1,0 +1,41 @@
+"""How much GPU memory a configuration needs, measured by two real training steps."""
+
+from typing import Any
+
+import torch
+
+from trainable.config import TrialConfig
+from trainable.data.dataset import open_dataset
+from trainable.data.mixing import BatchMixer
+from trainable.epoch import train_epoch
+from trainable.training import build_machinery
+
+STEPS = 2
+"""The first step allocates the optimiser's state; the second one shows the peak."""
+
+
+def measure_peak_bytes(configurations: list[dict[str, Any]]) -> tuple[int, int]:
+    """Peak bytes over `configurations`, and the GPU's total. Not yet run on a GPU.
+
+    One that doesn't fit at all counts as the whole GPU.
+    """
+    device = torch.device("cuda")
+    _, total_bytes = torch.cuda.mem_get_info(device)
+    try:
+        return max(_peak_bytes(TrialConfig.model_validate(values), device) for values in configurations), total_bytes
+    except torch.cuda.OutOfMemoryError:
+        return total_bytes, total_bytes
+
+
+def _peak_bytes(config: TrialConfig, device: torch.device) -> int:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    dataset = open_dataset(
+        config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images, progress=False
+    )
+    machinery = build_machinery(config, dataset, device, updates_per_epoch=STEPS)
+    images = torch.zeros((config.batch_size, dataset.image_size, dataset.image_size, 3), dtype=torch.uint8)
+    batch = images, torch.zeros(config.batch_size, dtype=torch.long)
+    mixer = BatchMixer(dataset.num_classes, mix_prob=1.0, strength=1.0)
+    train_epoch(machinery, [batch] * STEPS, mixer, config.label_smoothing, config.clip_grad, first_update=0)
+    return torch.cuda.max_memory_reserved(device)

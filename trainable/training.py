@@ -1,0 +1,175 @@
+"""A training of one configuration, epoch by epoch, without Ray: what the single run and every trial share."""
+
+import resource
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+
+from trainable import metrics
+from trainable.architectures import build_model, normalisation
+from trainable.config import TrialConfig
+from trainable.data.augmentation import strength_at
+from trainable.data.dataset import Dataset
+from trainable.data.loader import BatchOrder, choose_workers, in_order, train_loader
+from trainable.data.mixing import BatchMixer
+from trainable.device import choose_arithmetic
+from trainable.epoch import HeldOutScores, Machinery, Normalise, TrainScores, predict_logits, score, train_epoch
+
+EVAL_BATCH = 256
+"""Images a batch in evaluation, where no gradients are kept."""
+
+
+class Training:
+    """The state of one training: weights, optimiser, epochs done, and the best epoch so far.
+
+    Trains on the cache rows `train_rows` and scores on `held_out_rows`. Everything random in an epoch follows from
+    the seed and the epoch's number, so a training continued from a checkpoint equals an undisturbed one on a CPU.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: Dataset,
+        train_rows: np.ndarray,
+        held_out_rows: np.ndarray,
+        device: torch.device,
+        cores: int = 1,
+    ) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.held_out_rows = held_out_rows
+        self.workers, self.workers_reason = choose_workers(device, cores, config.augment)
+        self.order = BatchOrder(train_rows, config.batch_size, config.seed)
+        self.loader = train_loader(dataset.cache, self.order, config, self.workers, pin=device.type == "cuda")
+        self.machinery = build_machinery(config, dataset, device, updates_per_epoch=len(self.loader))
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: tuple[float, float] | None = None
+        self.best_epoch = 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.best_logits = np.zeros((0, dataset.num_classes), dtype=np.float16)
+        self.seconds_checkpoint = 0.0
+        self.watch: Callable[[DataLoader], Iterable] = iter
+        """What the epoch's batches pass through on their way: a progress bar, say."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the training has its full length behind it, or has diverged."""
+        return self.epoch >= self.config.epochs or bool(self.history and self.history[-1][metrics.DIVERGED])
+
+    def run_epoch(self) -> dict[str, Any]:
+        """Train and score one epoch; returns its record, with the keys of `trainable.metrics`."""
+        started = time.perf_counter()
+        train = self._train()
+        trained = time.perf_counter()
+        if train.finite:
+            logits = self.predict(self.held_out_rows)
+            held_out = score(logits, torch.from_numpy(self.dataset.cache.labels[self.held_out_rows]))
+        else:
+            logits, held_out = None, HeldOutScores(float("inf"), 0.0, 0.0)
+        self.epoch += 1
+        if logits is not None:
+            self._keep_if_best(logits, held_out)
+        record = self._record(train, held_out, trained - started, time.perf_counter() - trained)
+        self.history.append(record)
+        return record
+
+    def predict(self, rows: np.ndarray) -> torch.Tensor:
+        """float32 logits (rows, classes) of the evaluated weights for rows of the cache."""
+        return predict_logits(self.machinery, in_order(self.dataset.cache, rows, EVAL_BATCH))
+
+    def _train(self) -> TrainScores:
+        config = self.config
+        torch.manual_seed(int(np.random.SeedSequence((config.seed, self.epoch)).generate_state(1)[0]))
+        self.order.epoch = self.epoch
+        mixer = BatchMixer(self.dataset.num_classes, config.mix_prob, strength_at(self.epoch, config.epochs))
+        first_update = self.epoch * len(self.loader)
+        batches = self.watch(self.loader)
+        return train_epoch(self.machinery, batches, mixer, config.label_smoothing, config.clip_grad, first_update)
+
+    def _keep_if_best(self, logits: torch.Tensor, held_out: HeldOutScores) -> None:
+        scored = (held_out.top1, -held_out.loss)
+        if self.best is None or scored > self.best:
+            self.best = scored
+            self.best_epoch = self.epoch
+            self.best_weights = cpu_weights(self.machinery.evaluated)
+            self.best_logits = logits.numpy().astype(np.float16)
+
+    def _record(
+        self, train: TrainScores, held_out: HeldOutScores, seconds_train: float, seconds_eval: float
+    ) -> dict[str, Any]:
+        return {
+            metrics.EPOCH: self.epoch,
+            metrics.TRAIN_LOSS: train.loss,
+            metrics.TRAIN_TOP1: train.top1,
+            metrics.TRAIN_TOP5: train.top5,
+            metrics.SELECT_LOSS: held_out.loss,
+            metrics.SELECT_TOP1: held_out.top1,
+            metrics.SELECT_TOP5: held_out.top5,
+            metrics.BEST_TOP1: self.best[0] if self.best else 0.0,
+            metrics.BEST_EPOCH: self.best_epoch,
+            metrics.LEARNING_RATE: max(group["lr"] for group in self.machinery.optimizer.param_groups),
+            metrics.STRENGTH: strength_at(self.epoch - 1, self.config.epochs),
+            metrics.IMAGES_PER_SECOND: train.images / seconds_train,
+            metrics.PEAK_MEMORY: peak_memory_bytes(self.machinery.device),
+            metrics.SECONDS_TRAIN: seconds_train,
+            metrics.SECONDS_EVAL: seconds_eval,
+            metrics.SECONDS_CHECKPOINT: self.seconds_checkpoint,
+            metrics.DIVERGED: not train.finite,
+        }
+
+
+def build_machinery(config: TrialConfig, dataset: Dataset, device: torch.device, updates_per_epoch: int) -> Machinery:
+    """Model, optimiser, schedule and arithmetic of `config` on `device`."""
+    model = build_model(config, dataset.num_classes, dataset.image_size).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    arithmetic = choose_arithmetic(config.precision, device)
+    optimizer = create_optimizer_v2(
+        model, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay, fused=True
+    )
+    return Machinery(
+        model=model,
+        normalise=Normalise(*normalisation(model)).to(device),
+        optimizer=optimizer,
+        schedule=cosine_with_warmup(optimizer, config, updates_per_epoch),
+        scaler=torch.amp.GradScaler(device.type, enabled=arithmetic.scale_gradients),
+        arithmetic=arithmetic,
+        ema=ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None,
+        device=device,
+    )
+
+
+def cosine_with_warmup(
+    optimizer: torch.optim.Optimizer, config: TrialConfig, updates_per_epoch: int
+) -> CosineLRScheduler:
+    """Linear warm-up from 1 % of the peak, then a cosine to 0 at the last update (Loshchilov & Hutter 2017)."""
+    warmup_epochs = min(config.warmup_epochs, config.epochs / 5)
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=config.epochs * updates_per_epoch,
+        warmup_t=round(warmup_epochs * updates_per_epoch),
+        warmup_lr_init=config.lr / 100,
+        t_in_epochs=False,
+    )
+
+
+def cpu_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A contiguous copy of the weights on the CPU, as safetensors wants them."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Peak device memory that torch took on a GPU; the process's peak resident memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

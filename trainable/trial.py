@@ -1,0 +1,78 @@
+"""The Ray Trainable: one `step` is one epoch of one trial. Everything it does is in `training` and `checkpoint`."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from trainable.checkpoint import load_checkpoint, save_checkpoint
+from trainable.config import TrialConfig
+from trainable.data.dataset import Dataset, open_dataset
+from trainable.device import choose_device
+from trainable.training import Training
+
+DataKey = tuple[Path, int | None, int, Path | None, bool]
+
+
+class Trial(tune.Trainable):
+    """Trains the configuration that Ray hands over; its actor, imports, CUDA context and open data set are re-used."""
+
+    _dataset: tuple[DataKey, Dataset] | None = None
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Open the data and build the training; also called for each further trial of this actor."""
+        resources = self._slot()
+        torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+        self.cleanup()
+        device = choose_device()
+        if device.type == "cuda":  # not yet run on a GPU
+            torch.cuda.set_per_process_memory_fraction(min(1.0, resources.get("GPU", 1.0)))
+        trial_config = TrialConfig.model_validate(config)
+        dataset = self._open(trial_config)
+        self.training = Training(
+            trial_config,
+            dataset,
+            train_rows=dataset.splits.train,
+            held_out_rows=dataset.splits.select,
+            device=device,
+            cores=max(1, int(resources.get("CPU", 1))),
+        )
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over another trial's configuration in the same process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch; the record says `done` at the full length, and at once where the loss diverged."""
+        record = self.training.run_epoch()
+        return record | {"done": self.training.done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the folder that `trainable.checkpoint` describes."""
+        save_checkpoint(self.training, Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Continue from such a folder, given by its path."""
+        load_checkpoint(self.training, Path(checkpoint))
+
+    def cleanup(self) -> None:
+        """Give the training's memory and worker processes back."""
+        vars(self).pop("training", None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def _open(self, config: TrialConfig) -> Dataset:
+        key = (config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images)
+        if self._dataset is None or self._dataset[0] != key:
+            self._dataset = key, open_dataset(*key, progress=False)
+        return self._dataset[1]
+
+    def _slot(self) -> dict[str, float]:
+        """What Ray gave this trial's actor: CPUs, and the fraction of a GPU."""
+        return ray.get_runtime_context().get_assigned_resources() if ray.is_initialized() else {}

@@ -1,0 +1,74 @@
+"""The options of `python -m tuning.run`: their types, limits and help, grouped as `--help` shows them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search_spaces import names
+from trainable.config import Policy, Precision
+from tuning.plan import Sampler, Scheduler, WandbMode
+
+SEARCH, SLOTS, DATA, TRAINING, EXPERIMENT = "Search", "Resources", "Data", "Training", "Experiment"
+
+
+def _option(panel: str, text: str, *flags: str, **limits: object) -> typer.models.OptionInfo:
+    return typer.Option(*flags, help=text, rich_help_panel=panel, **limits)
+
+
+SpaceName = Annotated[str, _option(SEARCH, f"What may vary: {', '.join(names())}, or a .toml or .py file.")]
+Settings = Annotated[
+    list[str] | None,
+    _option(
+        SEARCH,
+        "Narrow or fix a dimension: lr=1e-4:1e-2:log, arch=resnet18,swin_tiny, batch_size=64. Repeatable.",
+        "--set",
+        metavar="NAME=VALUES",
+    ),
+]
+Trials = Annotated[int | None, _option(SEARCH, "Configurations to try. [8 on the digits, else 20]", min=1)]
+Epochs = Annotated[int | None, _option(SEARCH, "Epochs of a full training. [4 on the digits, else 30]", min=1)]
+TimeBudget = Annotated[
+    str | None, _option(SEARCH, "End after 30m, 2h, 1h30m. [3m30s on the digits, else none]", metavar="TIME")
+]
+SchedulerName = Annotated[Scheduler, _option(SEARCH, "What ends trials early: successive halving, median, none.")]
+ReductionFactor = Annotated[float, _option(SEARCH, "Successive halving: the top 1/N of a rung go on.", metavar="N")]
+FirstRung = Annotated[int, _option(SEARCH, "Epochs before a trial may be ended early.", min=1)]
+SamplerName = Annotated[Sampler, _option(SEARCH, "Optuna's sampler.")]
+Seed = Annotated[int, _option(SEARCH, "Fixes splits, sampling and training.", min=0, max=2**31 - 1)]
+DryRun = Annotated[bool, _option(SEARCH, "Print space, plan, resources and budget; start nothing.", "--dry-run")]
+
+GpusPerTrial = Annotated[
+    str, _option(SLOTS, "auto: measured; 0.25: four trials share a GPU; 0: CPUs only.", metavar="auto|N")
+]
+CpusPerTrial = Annotated[float | None, _option(SLOTS, "Cores, and torch threads, a trial. [1 on a CPU]")]
+Concurrent = Annotated[int | None, _option(SLOTS, "Trials at once. [as many as fit]", min=1)]
+Address = Annotated[str | None, _option(SLOTS, "Ray cluster to join: auto or HOST:PORT. [starts Ray here]")]
+
+DataFolder = Annotated[
+    Path | None, _option(DATA, "Folder of labelled images. [data/tiny-imagenet-200, else the embedded digits]")
+]
+ImageSize = Annotated[int | None, _option(DATA, "Side in pixels. [the images' own, at most 224]", min=8, max=1024)]
+CacheDir = Annotated[Path | None, _option(DATA, "Where decoded images are kept. [the user's cache folder]")]
+SkipBadImages = Annotated[bool, _option(DATA, "Go on without images that can't be decoded.", "--skip-bad-images")]
+
+Pretrained = Annotated[
+    str | None, _option(TRAINING, "Start from timm's published weights or a local file.", metavar="timm|FILE")
+]
+Augment = Annotated[Policy, _option(TRAINING, "Augmentation of single images.")]
+Flip = Annotated[
+    bool | None,
+    _option(TRAINING, "Whether a mirrored image keeps its label. [yes, except for the digits]", "--flip/--no-flip"),
+]
+PrecisionName = Annotated[Precision, _option(TRAINING, "Arithmetic; auto takes bf16 where it is native.")]
+
+Name = Annotated[str | None, _option(EXPERIMENT, "The experiment's name. [space and time]")]
+Output = Annotated[Path, _option(EXPERIMENT, "Folder of all experiments.")]
+Resume = Annotated[str | None, _option(EXPERIMENT, "Go on with this experiment.", metavar="NAME")]
+KeepWeights = Annotated[int, _option(EXPERIMENT, "Keep the weights of this many best trials.", min=1)]
+Wandb = Annotated[
+    WandbMode | None, _option(EXPERIMENT, "Weights & Biases. [online if an API key is configured, else off]")
+]
+WandbProject = Annotated[str, _option(EXPERIMENT, "The W&B project.")]
+Quiet = Annotated[bool, _option(EXPERIMENT, "Only results and errors.", "--quiet", "-q")]
+Verbose = Annotated[bool, _option(EXPERIMENT, "Also the logs of Ray and of the trials.", "--verbose", "-v")]

@@ -1,0 +1,223 @@
+"""What the user sees while a search runs: facts computed from trials, drawn as one live table or as plain lines."""
+
+import math
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trainable import metrics
+from tuning.plan import SearchPlan, clock
+
+SUMMARY_EVERY_S = 30
+"""Seconds between two summaries where stdout is no terminal."""
+
+
+class TrialView(NamedTuple):
+    """What the display knows of a trial: top-1 after each epoch, and how it stands."""
+
+    name: str
+    arch: str
+    state: str
+    top1: dict[int, float]
+
+
+class RungRow(NamedTuple):
+    """One rung: trials that reached it, those that went on, the best top-1 there, and what the top 1/eta needs."""
+
+    epochs: int
+    reached: int
+    went_on: int
+    best: float
+    cutoff: float
+
+
+class Best(NamedTuple):
+    """The best epoch so far."""
+
+    name: str
+    arch: str
+    epoch: int
+    top1: float
+
+
+def rung_table(trials: list[TrialView], rungs: list[int], reduction_factor: float) -> list[RungRow]:
+    """The rungs that any trial has reached, lowest first."""
+    rows = []
+    for rung in rungs:
+        scores = sorted((trial.top1[rung] for trial in trials if rung in trial.top1), reverse=True)
+        if scores:
+            went_on = sum(max(trial.top1) > rung for trial in trials if rung in trial.top1)
+            cutoff = scores[max(1, math.floor(len(scores) / reduction_factor)) - 1]
+            rows.append(RungRow(rung, len(scores), went_on, scores[0], cutoff))
+    return rows
+
+
+def best_epoch(trials: list[TrialView]) -> Best | None:
+    """The highest top-1 that any trial reached, the earliest where several did."""
+    epochs = [Best(trial.name, trial.arch, epoch, top1) for trial in trials for epoch, top1 in trial.top1.items()]
+    return max(epochs, key=lambda best: best.top1, default=None)
+
+
+def trial_state(status: str, epoch: int, epochs: int, diverged: bool) -> str:
+    """Ray's status in the user's terms: pending, running, paused, finished, stopped, diverged or failed."""
+    if status == Trial.TERMINATED:
+        return "diverged" if diverged else "finished" if epoch >= epochs else "stopped"
+    return {Trial.RUNNING: "running", Trial.PAUSED: "paused", Trial.ERROR: "failed"}.get(status, "pending")
+
+
+class Progress(Callback):
+    """Follows a search: a live table on a terminal, lines elsewhere; the console may be quiet."""
+
+    def __init__(self, plan: SearchPlan, expected_epochs: float, dashboard: str, console: Console) -> None:
+        self.plan = plan
+        self.expected_epochs = expected_epochs
+        self.dashboard = dashboard
+        self.console = console
+        self.started = time.monotonic()
+        self.epochs_here = 0
+        self.next_summary = self.started + SUMMARY_EVERY_S
+        self.trials: dict[str, TrialView] = {}
+        self.live = Live(console=console, get_renderable=self.render, refresh_per_second=2, transient=False)
+
+    def __enter__(self) -> "Progress":
+        if self.console.is_terminal and not self.console.quiet:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def remember(self, records: list[dict[str, Any]]) -> None:
+        """Take over the epochs of an interrupted search."""
+        for record in records:
+            trial_id = record["trial_id"]
+            view = self.trials.get(trial_id) or TrialView(record["trial_name"], record["config"]["arch"], "pending", {})
+            view.top1[record[metrics.EPOCH]] = record[metrics.SCORE]
+            self.trials[trial_id] = view
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial starts."""
+        self._view(trial)
+        self._line(f"{trial} starts: {self._configuration(trial)}")
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+        """A trial finished an epoch."""
+        self.epochs_here += 1
+        self._view(trial).top1[result[metrics.EPOCH]] = result[metrics.SCORE]
+        self._line(
+            f"{trial} epoch {result[metrics.EPOCH]}/{self.plan.epochs}: top-1 {result[metrics.SCORE]:.1%}, "
+            f"loss {result[metrics.TRAIN_LOSS]:.3f} train {result[metrics.SELECT_LOSS]:.3f} select, "
+            f"{result[metrics.IMAGES_PER_SECOND]:.0f} images/s"
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial ended, early or at its full length."""
+        view = self._view(trial, Trial.TERMINATED)  # Ray changes the status after this call
+        self._line(f"{trial} {view.state} after epoch {max(view.top1, default=0)}")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial failed."""
+        self._view(trial, Trial.ERROR)
+        self._say(f"{trial} failed: {failure_reason(trial)}")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Ray's loop went round once."""
+        for trial in trials:
+            self._view(trial)
+        if time.monotonic() >= self.next_summary:
+            self.next_summary = time.monotonic() + SUMMARY_EVERY_S
+            for line in self.summary():
+                self._line(line)
+
+    def summary(self) -> list[str]:
+        """The display's facts as plain lines."""
+        views = list(self.trials.values())
+        states = Counter(view.state for view in views)
+        lines = [", ".join(f"{count} {state}" for state, count in states.items()) + f" of {self.plan.trials} trials"]
+        for row in rung_table(views, self.plan.rungs, self.plan.reduction_factor):
+            lines.append(
+                f"rung {row.epochs}: {row.reached} reached, {row.went_on} went on, best {row.best:.1%}, "
+                f"cutoff {row.cutoff:.1%}"
+            )
+        best = best_epoch(views)
+        if best:
+            lines.append(f"best so far {best.top1:.1%} by {best.name} at epoch {best.epoch}")
+        return [*lines, self.budget_line()]
+
+    def budget_line(self) -> str:
+        """Epochs and time used, and the time that is left."""
+        elapsed = time.monotonic() - self.started
+        done = sum(len(view.top1) for view in self.trials.values())
+        return f"{done} of about {self.expected_epochs:.0f} epochs, {clock(elapsed)} used, {self._left(elapsed, done)}"
+
+    def _left(self, elapsed: float, done: int) -> str:
+        limit = self.plan.time_budget_s
+        estimates = [limit - elapsed] if limit else []
+        if self.epochs_here:
+            estimates.append(elapsed / self.epochs_here * max(0.0, self.expected_epochs - done))
+        return f"about {clock(min(estimates))} left" if estimates else "time left not known yet"
+
+    def render(self) -> Group:
+        """The live display."""
+        views = list(self.trials.values())
+        states = Counter(view.state for view in views)
+        done = sum(len(view.top1) for view in views)
+        trials = Table(box=None, pad_edge=False, header_style="dim")
+        for state in ("running", "pending", "paused", "stopped", "finished", "diverged", "failed"):
+            trials.add_column(state, justify="right")
+        trials.add_row(*(str(states[column.header]) for column in trials.columns))
+        rungs = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("rung (epochs)", "reached", "went on", "best top-1", "cutoff"):
+            rungs.add_column(column, justify="right")
+        for row in rung_table(views, self.plan.rungs, self.plan.reduction_factor):
+            rungs.add_row(str(row.epochs), str(row.reached), str(row.went_on), f"{row.best:.1%}", f"{row.cutoff:.1%}")
+        best = best_epoch(views)
+        found = f"{best.top1:.1%} by {best.name} at epoch {best.epoch}" if best else "no epoch finished yet"
+        return Group(
+            Text.assemble(("search ", "bold"), self.plan.name, ("   dashboard ", "dim"), self.dashboard),
+            ProgressBar(total=max(self.expected_epochs, done, 1), completed=done, width=60),
+            Text(self.budget_line()),
+            Text.assemble(("best so far ", "bold"), (found, "green" if best else "")),
+            trials,
+            rungs if rungs.row_count else Text(""),
+            Text("Ctrl-C stops cleanly; the search can be resumed", style="dim"),
+        )
+
+    def _view(self, trial: Trial, status: str | None = None) -> TrialView:
+        known = self.trials.get(trial.trial_id)
+        top1 = known.top1 if known else {}
+        diverged = bool((trial.last_result or {}).get(metrics.DIVERGED))
+        state = trial_state(status or trial.status, max(top1, default=0), self.plan.epochs, diverged)
+        view = TrialView(str(trial), trial.config.get("arch", "?"), state, top1)
+        self.trials[trial.trial_id] = view
+        return view
+
+    def _configuration(self, trial: Trial) -> str:
+        names = [dimension.name for dimension in self.plan.space.dimensions if dimension.name in trial.config]
+        values = (trial.config[name] for name in names)
+        return ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in zip(names, values, strict=True)
+        )
+
+    def _line(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, soft_wrap=True, markup=False)
+
+
+def failure_reason(trial: Trial) -> str:
+    """The last line of a failed trial's error."""
+    error = trial.get_error()
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no reason was given"

@@ -1,0 +1,47 @@
+"""Which trials are stopped early: Ray's schedulers, set up for epochs, and refilled when a search is resumed."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from trainable import metrics
+from tuning.plan import SearchPlan
+
+
+class PastTrial(NamedTuple):
+    """Stands for a trial of the interrupted search: schedulers ask for nothing but its id."""
+
+    trial_id: str
+
+
+def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> TrialScheduler:
+    """The plan's scheduler. `earlier` are the records of an interrupted search in the order of their time.
+
+    Ray leaves the scheduler out of what it saves (ray #30838), so a resumed search fills its rungs from the records.
+    """
+    if plan.scheduler == "none":
+        return FIFOScheduler()
+    shared = {"time_attr": metrics.EPOCH, "metric": metrics.SCORE, "mode": metrics.SCORE_MODE}
+    if plan.scheduler == "median":
+        scheduler: TrialScheduler = MedianStoppingRule(grace_period=plan.first_rung, **shared)
+    else:
+        scheduler = ASHAScheduler(
+            max_t=plan.epochs,
+            grace_period=min(plan.first_rung, plan.epochs),
+            reduction_factor=plan.reduction_factor,
+            **shared,
+        )
+    refill(scheduler, earlier)
+    return scheduler
+
+
+def refill(scheduler: TrialScheduler, records: Iterable[dict[str, Any]]) -> None:
+    """Tell a fresh scheduler the results of an interrupted search; its answers, given once already, are ignored."""
+    trials: dict[str, PastTrial] = {}
+    for record in records:
+        trial_id = record["trial_id"]
+        if trial_id not in trials:
+            trials[trial_id] = PastTrial(trial_id)
+            scheduler.on_trial_add(None, trials[trial_id])
+        scheduler.on_trial_result(None, trials[trial_id], record)

@@ -1,0 +1,163 @@
+"""Runs a planned search on Ray Tune, from `ray.init` to the last trial; a resumed one goes on where it was."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray import tune
+from ray.tune import Callback, CheckpointConfig
+from ray.tune.experiment import Trial as RayTrial
+from rich.console import Console
+
+from trainable import metrics
+from trainable.architectures import timm_name
+from trainable.checkpoint import WEIGHTS, library_versions
+from trainable.config import TrialConfig
+from trainable.data.dataset import open_dataset
+from trainable.errors import UserError
+from trainable.probe import measure_peak_bytes
+from trainable.trial import Trial
+from tuning.plan import SearchPlan, architectures_of, expected_budget, largest_configurations
+from tuning.progress import Progress
+from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
+from tuning.scheduler import make_scheduler
+from tuning.searcher import make_searcher
+from tuning.storage import prune_weights, read_records, weights_to_keep
+from tuning.tracking import wandb_callback
+
+
+class Outcome(NamedTuple):
+    """How a search ended: trials by Ray's status, and whether it was interrupted before its end."""
+
+    ended: int
+    failed: int
+    unfinished: int
+
+
+def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
+    """Decode and split the data set before any trial starts; returns the facts that identify it."""
+    config = TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs})
+    for arch in architectures_of(plan.space):
+        timm_name(arch)
+    dataset = open_dataset(
+        config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images, progress=progress
+    )
+    return {
+        "dataset": dataset.cache.fingerprint,
+        "classes": dataset.num_classes,
+        "images": {name: len(rows) for name, rows in dataset.splits._asdict().items()},
+        "versions": library_versions() | {name: version(name) for name in ("ray", "optuna")},
+    }
+
+
+def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
+    """Start Ray on this machine or join a cluster; returns the address of its dashboard."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps Ray 2.60 from warning about it
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output can't be silenced; ours replaces it
+    level = logging.INFO if verbose else logging.ERROR
+    shared: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
+    try:
+        if address:
+            context = ray.init(address=address, **shared)
+        else:
+            context = ray.init(num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **shared)
+    except ConnectionError:
+        raise UserError(f"--address {address}: no Ray cluster answers there; start one by `ray start --head`") from None
+    return f"http://{context.dashboard_url}" if context.dashboard_url else "not running"
+
+
+def gpu_slots(plan: SearchPlan, gpus_per_trial: str, cpus_per_trial: float | None, concurrent: int | None) -> Slots:
+    """Slots on the resources that Ray has; `auto` measures what the space's largest configuration needs of a GPU."""
+    cpus, gpus = (ray.cluster_resources().get(kind, 0.0) for kind in ("CPU", "GPU"))
+    share = parse_gpus_per_trial(gpus_per_trial)
+    if share is None:
+        share = measured_fraction(plan) if gpus else 0.0
+    return plan_slots(cpus, gpus, cpus_per_trial, share, concurrent)
+
+
+def measured_fraction(plan: SearchPlan) -> float:
+    """The smallest 1/n of a GPU for two training steps of the largest configuration. Not yet run on a GPU."""
+    measure = ray.remote(num_gpus=1, max_calls=1)(measure_peak_bytes)
+    peak_bytes, total_bytes = ray.get(measure.remote(largest_configurations(plan)))
+    return gpu_fraction(peak_bytes, total_bytes)
+
+
+def run_search(
+    plan: SearchPlan, slots: Slots, train_images: int, dashboard: str, console: Console, resumed: bool
+) -> Outcome:
+    """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
+    records = read_records(plan.folder) if resumed else []
+    progress = Progress(plan, expected_budget(plan, train_images).epochs, dashboard, console)
+    progress.remember(records)
+    callbacks: list[Callback] = [progress, WeightKeeper(plan.keep_weights)]
+    if plan.wandb != "off":
+        callbacks.append(wandb_callback(plan))
+    with progress, sigterm_as_interrupt():
+        analysis = tune.run(
+            Trial,
+            name=plan.name,
+            storage_path=str(plan.output),
+            config=plan.trial | plan.space.fixed | {"epochs": plan.epochs},
+            num_samples=plan.trials,
+            search_alg=make_searcher(plan, plan.folder, resumed),
+            scheduler=make_scheduler(plan, records),
+            resources_per_trial={"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+            max_concurrent_trials=slots.concurrent,
+            reuse_actors=True,
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1),
+            time_budget_s=plan.time_budget_s,
+            trial_name_creator=trial_name,
+            trial_dirname_creator=trial_name,
+            callbacks=callbacks,
+            verbose=0,
+            log_to_file=True,
+            raise_on_failed_trial=False,
+            resume=resumed,
+        )
+    statuses = [trial.status for trial in analysis.trials]
+    ended, failed = statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR)
+    return Outcome(ended, failed, len(statuses) - ended - failed)
+
+
+def trial_name(trial: RayTrial) -> str:
+    """`0001-swin_tiny`: Ray's count of proposals, which a resumed search goes on with, and the architecture."""
+    number = int(trial.experiment_tag.split("_")[0])
+    return f"{number:04}-{trial.config['arch']}"
+
+
+class WeightKeeper(Callback):
+    """Deletes the weights of ended trials that are no longer among the best; predictions and records stay."""
+
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        """A trial has ended, so the ranking may have changed."""
+        ended = {each.trial_id: each for each in trials if each.status == RayTrial.TERMINATED or each is trial}
+        scores = {
+            trial_id: (each.last_result[metrics.BEST_TOP1], each.config["arch"])
+            for trial_id, each in ended.items()
+            if each.last_result and metrics.BEST_TOP1 in each.last_result
+        }
+        for trial_id in set(scores) - weights_to_keep(scores, self.keep):
+            prune_weights(Path(str(ended[trial_id].path)).glob("checkpoint_*"), WEIGHTS)
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM stop the search as cleanly as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

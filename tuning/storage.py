@@ -1,0 +1,115 @@
+"""An experiment's folder: made once, read back on resume, and kept small while the search runs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainable.errors import UsageError, UserError
+from tuning.plan import SearchPlan
+
+EXPERIMENT = "experiment.json"
+RESULTS = "result.json"
+
+
+def refuse_taken_name(plan: SearchPlan) -> None:
+    """UsageError where an experiment of that name exists."""
+    if plan.folder.exists():
+        raise UsageError(
+            f"--name {plan.name}: {plan.folder} exists; go on with it by --resume {plan.name}, or give another name"
+        )
+
+
+def create_experiment(plan: SearchPlan, facts: dict[str, Any]) -> None:
+    """Make the folder and write experiment.json: the plan, and `facts` about data, code and machine."""
+    try:
+        plan.output.mkdir(parents=True, exist_ok=True)
+        plan.folder.mkdir()
+        text = json.dumps({"plan": plan.model_dump(mode="json"), **facts}, indent=1)
+        (plan.folder / EXPERIMENT).write_text(text)
+    except FileExistsError:
+        refuse_taken_name(plan)
+        raise UsageError(f"--output {plan.output}: is a file; give a folder") from None
+    except OSError as error:
+        raise UsageError(f"--output {plan.output}: can't be written ({error.strerror}); give another folder") from None
+
+
+def find_experiment(name: str, output: Path) -> Path:
+    """The folder of an experiment given by its name below `output` or by its path."""
+    for folder in (output / name, Path(name)):
+        if (folder / EXPERIMENT).is_file():
+            return folder.resolve()
+    there = sorted(path.parent.name for path in output.glob(f"*/{EXPERIMENT}"))
+    hint = f"there are {', '.join(there[-5:])}" if there else "there is none yet"
+    raise UsageError(f"--resume {name}: no experiment of that name in {output}; {hint}")
+
+
+def read_experiment(folder: Path) -> SearchPlan:
+    """The plan of an experiment; it follows the folder where that was moved."""
+    path = folder / EXPERIMENT
+    try:
+        values = json.loads(path.read_text())["plan"] | {"name": folder.name, "output": folder.parent}
+        return SearchPlan.model_validate(values)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: can't be read ({reason}); start a new search with another --name") from None
+
+
+def check_unchanged(plan: SearchPlan, facts: dict[str, Any]) -> None:
+    """UserError where the data is no longer what the experiment began with: its results wouldn't compare."""
+    before = json.loads((plan.folder / EXPERIMENT).read_text())["dataset"]
+    if before != facts["dataset"]:
+        raise UserError(
+            f"--resume {plan.name}: the images in {plan.trial['data']} have changed since it began "
+            f"(fingerprint {before[:12]}, now {facts['dataset'][:12]}); restore them, or start a new search"
+        )
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The epoch records of all trials in the order of their time; a half-written last line is left out."""
+    records = [record for path in sorted(folder.glob(f"*/{RESULTS}")) for record in _lines(path)]
+    return sorted(records, key=lambda record: record["timestamp"])
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def code_facts() -> dict[str, Any]:
+    """The command, and the commit of the code where it is a git checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        commit = answer.stdout.strip() or None
+    except OSError:
+        commit = None
+    return {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "git_commit": commit}
+
+
+def weights_to_keep(scores: dict[str, tuple[float, str]], keep: int) -> set[str]:
+    """Which ended trials keep their weights, of `scores` (trial -> top-1, architecture): the best `keep`, at least one
+    of each architecture, the earlier where scores are equal."""
+    ranked = sorted(scores, key=lambda trial: -scores[trial][0])
+    best_of_each: dict[str, str] = {}
+    for trial in ranked:
+        best_of_each.setdefault(scores[trial][1], trial)
+    return set(ranked[:keep]) | set(best_of_each.values())
+
+
+def prune_weights(checkpoints: Iterable[Path], names: Iterable[str]) -> int:
+    """Delete the files `names` in each checkpoint folder, keeping predictions and records; returns the bytes freed."""
+    freed = 0
+    for path in (folder / name for folder in checkpoints for name in names):
+        if path.exists():
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
