@@ -17,11 +17,17 @@ _OTHER = object()
 class Suggests(Protocol):
     """The part of `optuna.Trial` that is used, so that this package needs no Optuna."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of `choices`."""
+        ...
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number in [low, high]."""
+        ...
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """A whole number in [low, high]."""
+        ...
 
 
 def suggest(space: Space, trial: Suggests) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Architectures by name, sized for the image: timm models with the stems, patches and windows that small images need."""
+"""Architectures by name, sized for the image: timm models with the stem, patch or window that small images need."""
 
 import difflib
 from functools import cache
@@ -11,7 +11,7 @@ from timm.layers.helpers import to_2tuple
 from torch import nn
 
 from trainable.config import DEFAULT_RATES, TrialConfig
-from trainable.errors import UserError
+from trainable.errors import UsageError, UserError
 
 TIMM_NAMES = {
     "resnet18": "resnet18",
@@ -36,9 +36,8 @@ def timm_name(arch: str) -> str:
         known = [*TIMM_NAMES, *timm.list_models()]
         near = difflib.get_close_matches(arch, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise UserError(
-            f"architecture {arch!r} is unknown: {hint}known are {', '.join(TIMM_NAMES)} and every timm model"
-        )
+        known_names = ", ".join(TIMM_NAMES)
+        raise UsageError(f"architecture {arch!r} is unknown: {hint}known are {known_names} and every timm model")
     return name
 
 
@@ -67,9 +66,10 @@ def swin_window(image_size: int) -> int:
 @cache
 def has_rate(arch: str, rate: str) -> bool:
     """Whether `arch` has the dropout rate; asked of timm itself, without allocating weights."""
+    arguments: dict[str, Any] = {rate: 0.1}
     try:
         with torch.device("meta"):
-            timm.create_model(timm_name(arch), pretrained=False, **{rate: 0.1})
+            timm.create_model(timm_name(arch), **arguments)
     except TypeError as error:
         if rate in str(error):
             return False

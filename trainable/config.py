@@ -23,7 +23,7 @@ class TrialConfig(BaseModel):
     data: Path
     """Folder of labelled images, in the Tiny-ImageNet or the class-folder layout."""
     image_size: int | None = Field(default=None, ge=8, le=1024)
-    """Side of the square images in pixels; by default what the images have, rounded down to a multiple of 32, at most 224."""
+    """Side of the square images in pixels; by default the images' own, down to a multiple of 32, at most 224."""
     arch: str = "swin_tiny"
     """Architecture: resnet18/34/50/101/152, vit_small, deit_small, swin_tiny, or any timm name."""
     pretrained: bool | Path = False

@@ -29,6 +29,7 @@ class Normalise(nn.Module):
         self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise one batch; the result is channels-last in memory, as the cache is."""
         return (images.permute(0, 3, 1, 2) - self.offset) * self.scale
 
 
@@ -82,7 +83,7 @@ def train_epoch(
     clip_grad: float | None,
     first_update: int,
 ) -> TrainScores:
-    """One pass over `batches` of uint8 images (batch, H, W, 3) and labels (batch,); ends at once where the loss diverges."""
+    """One pass over `batches` of uint8 images (batch, H, W, 3) and labels (batch,); ends where the loss diverges."""
     machinery.model.train()
     sums = torch.zeros(3, device=machinery.device)
     images_seen = 0

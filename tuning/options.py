@@ -1,7 +1,7 @@
 """The options of `python -m tuning.run`: their types, limits and help, grouped as `--help` shows them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from tuning.plan import Sampler, Scheduler, WandbMode
 SEARCH, SLOTS, DATA, TRAINING, EXPERIMENT = "Search", "Resources", "Data", "Training", "Experiment"
 
 
-def _option(panel: str, text: str, *flags: str, **limits: object) -> typer.models.OptionInfo:
+def _option(panel: str, text: str, *flags: str, **limits: Any) -> Any:
     return typer.Option(*flags, help=text, rich_help_panel=panel, **limits)
 
 

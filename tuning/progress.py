@@ -19,6 +19,9 @@ from tuning.plan import SearchPlan, clock
 SUMMARY_EVERY_S = 30
 """Seconds between two summaries where stdout is no terminal."""
 
+STATES = ("running", "pending", "paused", "stopped", "finished", "diverged", "failed")
+"""How a trial stands: `stopped` ended early, `finished` at its full length."""
+
 
 class TrialView(NamedTuple):
     """What the display knows of a trial: top-1 after each epoch, and how it stands."""
@@ -171,9 +174,9 @@ class Progress(Callback):
         states = Counter(view.state for view in views)
         done = sum(len(view.top1) for view in views)
         trials = Table(box=None, pad_edge=False, header_style="dim")
-        for state in ("running", "pending", "paused", "stopped", "finished", "diverged", "failed"):
+        for state in STATES:
             trials.add_column(state, justify="right")
-        trials.add_row(*(str(states[column.header]) for column in trials.columns))
+        trials.add_row(*(str(states[state]) for state in STATES))
         rungs = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("rung (epochs)", "reached", "went on", "best top-1", "cutoff"):
             rungs.add_column(column, justify="right")
@@ -183,13 +186,17 @@ class Progress(Callback):
         found = f"{best.top1:.1%} by {best.name} at epoch {best.epoch}" if best else "no epoch finished yet"
         return Group(
             Text.assemble(("search ", "bold"), self.plan.name, ("   dashboard ", "dim"), self.dashboard),
-            ProgressBar(total=max(self.expected_epochs, done, 1), completed=done, width=60),
-            Text(self.budget_line()),
+            self._bar(done),
             Text.assemble(("best so far ", "bold"), (found, "green" if best else "")),
             trials,
             rungs if rungs.row_count else Text(""),
             Text("Ctrl-C stops cleanly; the search can be resumed", style="dim"),
         )
+
+    def _bar(self, done: int) -> Table:
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(ProgressBar(total=max(self.expected_epochs, done, 1), completed=done, width=30), self.budget_line())
+        return bar
 
     def _view(self, trial: Trial, status: str | None = None) -> TrialView:
         known = self.trials.get(trial.trial_id)

@@ -22,7 +22,7 @@ def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> 
     """
     if plan.scheduler == "none":
         return FIFOScheduler()
-    shared = {"time_attr": metrics.EPOCH, "metric": metrics.SCORE, "mode": metrics.SCORE_MODE}
+    shared: dict[str, Any] = {"time_attr": metrics.EPOCH, "metric": metrics.SCORE, "mode": metrics.SCORE_MODE}
     if plan.scheduler == "median":
         scheduler: TrialScheduler = MedianStoppingRule(grace_period=plan.first_rung, **shared)
     else:
@@ -38,10 +38,11 @@ def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> 
 
 def refill(scheduler: TrialScheduler, records: Iterable[dict[str, Any]]) -> None:
     """Tell a fresh scheduler the results of an interrupted search; its answers, given once already, are ignored."""
-    trials: dict[str, PastTrial] = {}
+    trials: dict[str, Any] = {}
+    controller: Any = None
     for record in records:
         trial_id = record["trial_id"]
         if trial_id not in trials:
             trials[trial_id] = PastTrial(trial_id)
-            scheduler.on_trial_add(None, trials[trial_id])
-        scheduler.on_trial_result(None, trials[trial_id], record)
+            scheduler.on_trial_add(controller, trials[trial_id])
+        scheduler.on_trial_result(controller, trials[trial_id], record)

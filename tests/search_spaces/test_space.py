@@ -332,13 +332,16 @@ def test_a_fixed_dimension_is_no_longer_asked_but_still_returned():
 
 def test_choices_of_whole_numbers_stay_whole_and_lose_a_start_that_is_gone():
     found = dimension(narrow(ALL, ["batch_size=96, 192"]), "batch_size")
-    assert found.values == (96, 192) and all(type(value) is int for value in found.values)
+    assert found.values == (96, 192)
+    assert all(type(value) is int for value in found.values)
     assert found.start is None
 
 
 def test_a_range_can_become_a_list_of_values():
     found = dimension(narrow(ALL, ["drop_rate=0.2,0.0"]), "drop_rate")
-    assert isinstance(found, Choice) and found.values == (0.2, 0.0) and found.start == 0.0
+    assert isinstance(found, Choice)
+    assert found.values == (0.2, 0.0)
+    assert found.start == 0.0
 
 
 def test_booleans_and_whole_numbers_are_read_as_such():
@@ -417,7 +420,21 @@ def test_a_setting_of_a_fixed_value_says_that_it_is_fixed():
 
 def test_a_space_is_described_as_a_table_of_text():
     rows = {row["name"]: row for row in describe(narrow(ALL, ["batch_size=64"]))}
-    assert rows["batch_size"] == dict(name="batch_size", kind="fixed", range="64", scale="", when="", start="64")
-    assert rows["lr"] == dict(name="lr", kind="float", range="0.0001 .. 0.01", scale="log", when="", start="0.002")
+    assert rows["batch_size"] == {
+        "name": "batch_size",
+        "kind": "fixed",
+        "range": "64",
+        "scale": "",
+        "when": "",
+        "start": "64",
+    }
+    assert rows["lr"] == {
+        "name": "lr",
+        "kind": "float",
+        "range": "0.0001 .. 0.01",
+        "scale": "log",
+        "when": "",
+        "start": "0.002",
+    }
     assert rows["attn_drop_rate"]["when"] == "arch in vit_small, deit_small, swin_tiny"
     assert re.match("resnet18, .*, swin_tiny$", rows["arch"]["range"])

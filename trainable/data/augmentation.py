@@ -3,7 +3,6 @@
 import math
 import os
 import random
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +18,7 @@ PADDING_SHARE = 1 / 8
 
 
 def strength_at(epoch: int, epochs: int) -> float:
-    """Strength in the 0-based `epoch` of a training of `epochs`: 1 - cos(pi/2 * epoch/epochs), 0 first, near 1 at the end.
+    """Strength in the 0-based `epoch` of a training of `epochs`: 1 - cos(pi/2 * epoch/epochs), from 0 to near 1.
 
     `epochs` is the full length, not how far a trial was allowed to go, so the same epoch of two trials compares.
     """
@@ -68,8 +67,8 @@ def _full(strength: float, image_size: int) -> list[A.BasicTransform]:
     ]
 
 
-def augment(policy: A.Compose, images: np.ndarray, seeds: Sequence[int], epoch: int) -> np.ndarray:
-    """Apply `policy` to uint8 `images` (batch, H, W, 3); each image's randomness comes from its seed and the epoch alone."""
+def augment(policy: A.Compose, images: np.ndarray, seeds: np.ndarray, epoch: int) -> np.ndarray:
+    """Apply `policy` to uint8 `images` (batch, H, W, 3); an image's randomness comes from its seed and the epoch."""
     if not policy.transforms:
         return images
     out = np.empty_like(images)

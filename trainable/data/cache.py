@@ -36,7 +36,7 @@ BAD_SHOWN = 3
 logger = logging.getLogger(__name__)
 
 
-class _BrokenCache(Exception):
+class _BrokenCacheError(Exception):
     """The folder is no complete cache; the message says why."""
 
 
@@ -100,7 +100,7 @@ def open_layout_cache(
     folder = (cache_dir or default_cache_dir()) / name
     try:
         cached = _load(folder)
-    except _BrokenCache:
+    except _BrokenCacheError:
         cached = _build_once(folder, layout.root, files, image_size, about, progress)
     _check_bad_images(cached, layout.root, skip_bad_images)
     return cached
@@ -126,7 +126,7 @@ def _build_once(
         with _locked(folder):
             try:
                 return _load(folder)  # another process has built it meanwhile
-            except _BrokenCache as error:
+            except _BrokenCacheError as error:
                 if folder.exists():
                     logger.warning("%s is broken (%s); it is built again", folder, error)
             build(folder, root, files, image_size, about, progress)
@@ -153,14 +153,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _load(folder: Path) -> CachedImages:
-    """Opens a complete cache without looking at its data set. Raises _BrokenCache."""
+    """Opens a complete cache without looking at its data set. Raises _BrokenCacheError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["version"] != CACHE_VERSION:
-            raise _BrokenCache(f"version {manifest['version']}, not {CACHE_VERSION}")
+            raise _BrokenCacheError(f"version {manifest['version']}, not {CACHE_VERSION}")
         for name, size in manifest["sizes_bytes"].items():
             if (folder / name).stat().st_size != size:
-                raise _BrokenCache(f"{name} has not the {size} bytes that it was written with")
+                raise _BrokenCacheError(f"{name} has not the {size} bytes that it was written with")
         index = json.loads((folder / INDEX).read_text())
         cached = CachedImages(
             path=folder,
@@ -174,12 +174,12 @@ def _load(folder: Path) -> CachedImages:
         )
         count, size = manifest["count"], manifest["image_size"]
     except FileNotFoundError as error:
-        raise _BrokenCache(f"{Path(error.filename).name} is missing") from error
+        raise _BrokenCacheError(f"{Path(error.filename).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _BrokenCache(f"unreadable: {type(error).__name__}: {error}") from error
+        raise _BrokenCacheError(f"unreadable: {type(error).__name__}: {error}") from error
     shapes = (cached.images.shape, cached.labels.shape, cached.published.shape, len(cached.names))
     if shapes != ((count, size, size, 3), (count,), (count,), count) or cached.images.dtype != np.uint8:
-        raise _BrokenCache(f"its files do not hold {count} images of {size} px")
+        raise _BrokenCacheError(f"its files do not hold {count} images of {size} px")
     return cached
 
 

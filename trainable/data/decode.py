@@ -20,7 +20,7 @@ TURNS = {
 """What puts an image of this EXIF orientation upright."""
 
 
-class BadImage(Exception):
+class BadImage(Exception):  # noqa: N818
     """The file can't be decoded; the message is a short reason."""
 
 

@@ -6,6 +6,7 @@ import threading
 import zipfile
 from collections import namedtuple
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -44,7 +45,8 @@ class Handler(BaseHTTPRequestHandler):
         server, total = self.server, len(self.server.body)
         server.asked.append(self.headers.get("Range"))
         if not self.path.endswith(".zip"):
-            return self.send_error(404)
+            self.send_error(404)
+            return
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") in (None, server.etag)
         start = int(wanted[1]) if wanted and server.ranges and same else 0
@@ -52,7 +54,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{total}")
             self.send_header("Content-Length", "0")
-            return self.end_headers()
+            self.end_headers()
+            return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
@@ -61,7 +64,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", server.etag)
         self.end_headers()
         end = start + server.stop_after.pop(0) if server.stop_after else total
-        self.wfile.write(server.body[start:end])
+        with suppress(ConnectionError):  # the client may have seen enough in the headers
+            self.wfile.write(server.body[start:end])
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""

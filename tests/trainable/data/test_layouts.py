@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from PIL import Image
 
 from trainable.data.layouts import ClassName, Example, Layout, natural_image_size, read_layout
 from trainable.errors import UsageError, UserError
-
-SAMPLE = Path(__file__).resolve().parents[4] / "shared" / "data" / "tiny-imagenet-20.zip"
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -224,13 +221,3 @@ def test_the_module_imports_neither_torch_nor_numpy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": "."}
     )
     assert result.stdout.strip() == "[]", result.stderr
-
-
-@pytest.mark.skipif(not SAMPLE.exists(), reason="the 20-class part of Tiny-ImageNet is not beside the checkout")
-def test_the_real_sample_is_read(tmp_path: Path) -> None:
-    with zipfile.ZipFile(SAMPLE) as archive:
-        archive.extractall(tmp_path)
-    layout = read_layout(next(tmp_path.iterdir()))
-    assert [len(part) for part in (layout.classes, layout.train, layout.val, layout.test)] == [20, 10_000, 1_000, 500]
-    assert layout.classes[0] == ClassName("n01641577", "bullfrog, Rana catesbeiana")
-    assert natural_image_size(layout) == 64

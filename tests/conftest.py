@@ -1,0 +1,42 @@
+"""What several test folders share: a small real data set on disk, and a cache folder that is the tests' own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 70), "red": (200, 50, 40)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory):
+    """Keep decoded images of tests out of the user's cache; processes that tests start inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("WANDB_MODE", "offline")
+        patch.delenv("WANDB_API_KEY", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def colour_folder(tmp_path_factory) -> Path:
+    """Three classes of noisy coloured 32 px PNGs, 40 training, 10 val and 4 unlabelled test images: quick to learn."""
+    root = tmp_path_factory.mktemp("colours")
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        for part, count in (("train", 40), ("val", 10)):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                save_noisy(folder / f"{name}{number}.png", colour, rng)
+    (root / "test").mkdir()
+    for number, colour in enumerate([*COLOURS.values(), COLOURS["red"]]):
+        save_noisy(root / "test" / f"test{number}.png", colour, rng)
+    return root
+
+
+def save_noisy(path: Path, colour: tuple[int, int, int], rng: np.random.Generator) -> None:
+    """Write one image of `colour` with noise of 60 grey levels."""
+    pixels = np.array(colour) + rng.normal(0, 60, (32, 32, 3))
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
