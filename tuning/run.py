@@ -212,8 +212,8 @@ def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | Non
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
     outcome = run_search(plan, slots, source.train_images, dashboard, console, resumed)
     resume_command = f"python -m tuning.run --resume {plan.name}{output_option(plan)}"
-    if outcome.unfinished:
-        print(f"stopped: {outcome.ended} trials ended, {outcome.unfinished} wait; go on by: {resume_command}")
+    if outcome.interrupted:
+        print(f"stopped; go on by: {resume_command}")
         return INTERRUPTED
     if not outcome.ended:
         raise UserError(f"all {outcome.failed} trials failed; see {plan.folder}/*/error.txt, then: {resume_command}")

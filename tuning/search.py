@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -33,11 +33,11 @@ from tuning.tracking import wandb_callback
 
 
 class Outcome(NamedTuple):
-    """How a search ended: trials by Ray's status, and whether it was interrupted before its end."""
+    """How a search ended: trials that ended and failed, and whether it was told to stop before its end."""
 
     ended: int
     failed: int
-    unfinished: int
+    interrupted: bool
 
 
 def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def run_search(
     callbacks: list[Callback] = [progress, WeightKeeper(plan.keep_weights)]
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))
-    with progress, sigterm_as_interrupt():
+    with progress, clean_stop() as interrupt:
         analysis = tune.run(
             Trial,
             name=plan.name,
@@ -121,8 +121,7 @@ def run_search(
             resume=resumed,
         )
     statuses = [trial.status for trial in analysis.trials]
-    ended, failed = statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR)
-    return Outcome(ended, failed, len(statuses) - ended - failed)
+    return Outcome(statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR), interrupt.asked)
 
 
 def trial_name(trial: RayTrial) -> str:
@@ -149,15 +148,31 @@ class WeightKeeper(Callback):
             prune_weights(Path(str(ended[trial_id].path)).glob("checkpoint_*"), WEIGHTS)
 
 
+class Interrupt:
+    """Whether the user, or SIGTERM, asked for the search to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM stop the search as cleanly as Ctrl-C does."""
+def clean_stop() -> Iterator[Interrupt]:
+    """Let the first Ctrl-C or SIGTERM stop the search cleanly; a second one stops it at once.
 
-    def interrupt(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    Ray stops cleanly at SIGUSR1 too, which leaves SIGINT to us: its own handler doesn't say afterwards that it ran.
+    """
+    interrupt = Interrupt()
 
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    def stop(*_: object) -> None:
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        interrupt.asked = True
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interrupt
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

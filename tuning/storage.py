@@ -70,8 +70,10 @@ def check_unchanged(plan: SearchPlan, facts: dict[str, Any]) -> None:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The epoch records of all trials in the order of their time; a half-written last line is left out."""
-    records = [record for path in sorted(folder.glob(f"*/{RESULTS}")) for record in _lines(path)]
+    """The epoch records of all trials in the order of their time, each with its `trial_name`; a half-written last line
+    is left out."""
+    files = sorted(folder.glob(f"*/{RESULTS}"))
+    records = [record | {"trial_name": path.parent.name} for path in files for record in _lines(path)]
     return sorted(records, key=lambda record: record["timestamp"])
 
 
