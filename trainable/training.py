@@ -1,5 +1,6 @@
 """A training of one configuration, epoch by epoch, without Ray: what the single run and every trial share."""
 
+import math
 import resource
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ from trainable.epoch import HeldOutScores, Machinery, Normalise, TrainScores, pr
 
 EVAL_BATCH = 256
 """Images a batch in evaluation, where no gradients are kept."""
+WORST = HeldOutScores(loss=math.inf, top1=0.0, top5=0.0)
+"""The scores of an epoch that diverged."""
 
 
 class Training:
@@ -69,14 +72,11 @@ class Training:
         started = time.perf_counter()
         train = self._train()
         trained = time.perf_counter()
-        if train.finite:
-            logits = self.predict(self.held_out_rows)
-            held_out = score(logits, torch.from_numpy(self.dataset.cache.labels[self.held_out_rows]))
-        else:
-            logits, held_out = None, HeldOutScores(float("inf"), 0.0, 0.0)
+        logits, held_out = self._evaluate() if train.finite else (None, WORST)
         self.epoch += 1
         if logits is not None:
             self._keep_if_best(logits, held_out)
+        train = train._replace(finite=logits is not None)
         record = self._record(train, held_out, trained - started, time.perf_counter() - trained)
         self.history.append(record)
         return record
@@ -84,6 +84,12 @@ class Training:
     def predict(self, rows: np.ndarray) -> torch.Tensor:
         """float32 logits (rows, classes) of the evaluated weights for rows of the cache."""
         return predict_logits(self.machinery, in_order(self.dataset.cache, rows, EVAL_BATCH))
+
+    def _evaluate(self) -> tuple[torch.Tensor | None, HeldOutScores]:
+        logits = self.predict(self.held_out_rows)
+        held_out = score(logits, torch.from_numpy(self.dataset.cache.labels[self.held_out_rows]))
+        # the epoch's last update can break the weights after a loss that was finite
+        return (logits, held_out) if math.isfinite(held_out.loss) else (None, WORST)
 
     def _train(self) -> TrainScores:
         config = self.config

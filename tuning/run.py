@@ -206,7 +206,7 @@ def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | Non
     else:
         create_experiment(plan, facts | code_facts())
     dashboard = start_ray(asked.address, hardware.cpus, asked.verbose)
-    console.print(f"Ray dashboard: {dashboard}", highlight=False)
+    console.print(f"Ray dashboard: {dashboard} (asks for the token in ~/.ray/auth_token)", highlight=False)
     if slots is None:
         slots = gpu_slots(plan, asked.gpus_per_trial, asked.cpus_per_trial, asked.concurrent)
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)

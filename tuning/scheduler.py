@@ -1,6 +1,8 @@
 """Which trials are stopped early: Ray's schedulers, set up for epochs, and refilled when a search is resumed."""
 
 from collections.abc import Iterable
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
@@ -39,10 +41,11 @@ def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> 
 def refill(scheduler: TrialScheduler, records: Iterable[dict[str, Any]]) -> None:
     """Tell a fresh scheduler the results of an interrupted search; its answers, given once already, are ignored."""
     trials: dict[str, Any] = {}
-    controller: Any = None
+    controller: Any = SimpleNamespace(get_live_trials=list)  # the median rule asks for them
     for record in records:
         trial_id = record["trial_id"]
         if trial_id not in trials:
             trials[trial_id] = PastTrial(trial_id)
             scheduler.on_trial_add(controller, trials[trial_id])
-        scheduler.on_trial_result(controller, trials[trial_id], record)
+        with suppress(AssertionError):  # the median rule takes no more results of a trial that it would have stopped
+            scheduler.on_trial_result(controller, trials[trial_id], record)

@@ -31,6 +31,8 @@ from tuning.searcher import make_searcher
 from tuning.storage import prune_weights, read_records, weights_to_keep
 from tuning.tracking import wandb_callback
 
+RAY_TOKEN = Path.home() / ".ray" / "auth_token"
+
 
 class Outcome(NamedTuple):
     """How a search ended: trials that ended and failed, and whether it was told to stop before its end."""
@@ -69,7 +71,14 @@ def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
             context = ray.init(num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **shared)
     except ConnectionError:
         raise UserError(f"--address {address}: no Ray cluster answers there; start one by `ray start --head`") from None
+    hide_token()
     return f"http://{context.dashboard_url}" if context.dashboard_url else "not running"
+
+
+def hide_token() -> None:
+    """Ray writes the token that its dashboard asks for where every user of the machine can read it."""
+    if RAY_TOKEN.is_file() and os.stat(RAY_TOKEN).st_uid == os.getuid():
+        RAY_TOKEN.chmod(0o600)
 
 
 def gpu_slots(plan: SearchPlan, gpus_per_trial: str, cpus_per_trial: float | None, concurrent: int | None) -> Slots:

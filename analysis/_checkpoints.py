@@ -1,0 +1,36 @@
+"""A trial's newest checkpoint, read without torch. The names are those of `trainable.checkpoint`; a test holds it."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainable import metrics
+
+MODEL, BEST = "model.safetensors", "best.safetensors"
+PREDICTIONS, RECORD = "predictions.npz", "trial.json"
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint folder, and its trial.json."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def best_weights(self) -> Path | None:
+        """The weights of the best epoch; None where they were deleted, or where no epoch was scored."""
+        best_epoch, history = self.record["best_epoch"], self.record["epochs"]
+        if not best_epoch:
+            return None
+        path = self.folder / (MODEL if best_epoch == history[-1][metrics.EPOCH] else BEST)
+        return path if path.is_file() else None
+
+
+def newest_checkpoint(trial: Path) -> Checkpoint | None:
+    """The newest of the trial's checkpoints that has its record, which is written last."""
+    for folder in sorted(trial.glob("checkpoint_*"), reverse=True):
+        try:
+            return Checkpoint(folder, json.loads((folder / RECORD).read_text()))
+        except (OSError, ValueError):  # unfinished, or deleted meanwhile by a search that runs
+            continue
+    return None

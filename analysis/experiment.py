@@ -1,0 +1,167 @@
+"""What the trials of a search reached, best first.
+
+[bold]python -m analysis.experiment runs/NAME[/]  prints a table, also while the search runs.
+
+[bold]python -m analysis.experiment runs/NAME --csv trials.csv[/]  writes it as CSV; [bold]--csv -[/] to stdout.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from analysis._checkpoints import Checkpoint, newest_checkpoint
+from trainable import metrics
+from trainable.console import UNDERSCORES_ARE_DASHES, run_app
+from trainable.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+EXPERIMENT = "experiment.json"
+PARAMS, RESULTS, ERROR = "params.json", "result.json", "error.txt"
+"""Ray's files in a trial's folder: configuration, one record an epoch, and the traceback of a failure."""
+
+State = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
+"""`stopped` ended before its full length; `unfinished` runs, waits to be promoted, or was interrupted."""
+
+ALWAYS_SHOWN = ("arch", "lr")
+"""Configuration values that have a column even where all trials share them."""
+
+
+@app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")],
+    csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write CSV instead of the table.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the best N trials.", show_default="all")] = None,
+) -> None:
+    """Load the experiment and show it."""
+    trials = load_experiment(folder)
+    shown = trials.head(top) if top else trials
+    if csv is not None:
+        try:
+            shown.to_csv(sys.stdout if csv == "-" else csv, index=False)
+        except OSError as error:
+            raise UsageError(f"--csv {csv}: can't be written ({error.strerror or error}); give another file") from None
+        return
+    from analysis.tables import trials_table, wide_console
+
+    columns = [name for name in shown.columns if name != "checkpoint"]
+    wide_console().print(trials_table(shown, columns))
+    if len(shown) < len(trials):
+        print(f"the best {len(shown)} of {len(trials)} trials")
+
+
+def load_experiment(folder: Path | str) -> "DataFrame":
+    """One row a trial, best first: by best_select_top1, then the lower select_loss, then the name.
+
+    Columns: trial, state (see `State`), epochs (done), best_epoch, and best_select_top1, select_top5, select_loss at
+    that epoch (NaN where none was scored), seconds (training and evaluation), has_weights (those of the best epoch
+    exist), checkpoint (the newest complete one, or None), and one for each configuration value that varies.
+    UsageError where `folder` is no experiment, UserError where it has no trial yet.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    read_facts(folder)
+    paths = [path for path in sorted(folder.iterdir()) if (path / PARAMS).is_file() or (path / RESULTS).is_file()]
+    if not paths:
+        raise UserError(f"{folder}: no trial has started yet; wait, or go on with the search: tuning.run --resume")
+    configs = [_read_object(path / PARAMS) for path in paths]
+    rows = [trial_row(path, config) for path, config in zip(paths, configs, strict=True)]
+    varying = varying_values(configs)
+    frame = pd.DataFrame([row | values for row, values in zip(rows, varying, strict=True)])
+    order = [metrics.BEST_TOP1, metrics.SELECT_LOSS, "trial"]
+    return frame.sort_values(order, ascending=[False, True, True], na_position="last", ignore_index=True)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The content of experiment.json: plan, dataset fingerprint, versions. UsageError where there is none."""
+    try:
+        return json.loads((folder / EXPERIMENT).read_text())
+    except OSError:
+        what = "no such folder" if not folder.exists() else f"is no experiment (no {EXPERIMENT} in it)"
+        there = sorted(str(path.parent) for root in (folder, folder.parent) for path in root.glob(f"*/{EXPERIMENT}"))
+        hint = f"there are {', '.join(there[-5:])}" if there else "give the folder of a search: runs/NAME"
+        raise UsageError(f"{folder}: {what}; {hint}") from None
+    except ValueError as error:
+        raise UserError(f"{folder / EXPERIMENT}: not JSON ({error}); start a new search") from None
+
+
+def trial_row(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What one trial's folder says, without its configuration."""
+    checkpoint = newest_checkpoint(path)
+    records = read_epochs(path, checkpoint)
+    scored = [record for record in records if not record[metrics.DIVERGED]]
+    best = max(scored, key=lambda record: (record[metrics.SCORE], -record[metrics.SELECT_LOSS]), default={})
+    return {
+        "trial": path.name,
+        "state": state_of(records, config, failed=(path / ERROR).exists()),
+        "epochs": records[-1][metrics.EPOCH] if records else 0,
+        metrics.BEST_EPOCH: best.get(metrics.EPOCH, 0),
+        metrics.BEST_TOP1: best.get(metrics.SELECT_TOP1, math.nan),
+        metrics.SELECT_TOP5: best.get(metrics.SELECT_TOP5, math.nan),
+        metrics.SELECT_LOSS: best.get(metrics.SELECT_LOSS, math.nan),
+        "seconds": sum(record[metrics.SECONDS_TRAIN] + record[metrics.SECONDS_EVAL] for record in records),
+        "has_weights": checkpoint is not None and checkpoint.best_weights is not None,
+        "checkpoint": str(checkpoint.folder) if checkpoint else None,
+    }
+
+
+def state_of(records: list[dict[str, Any]], config: dict[str, Any], failed: bool) -> State:
+    """How a trial with these epoch records stands."""
+    if failed:
+        return "failed"
+    if not records:
+        return "unfinished"
+    last = records[-1]
+    if last[metrics.DIVERGED]:
+        return "diverged"
+    if last[metrics.EPOCH] >= config.get("epochs", math.inf):
+        return "finished"
+    return "stopped" if last.get("done") else "unfinished"
+
+
+def read_epochs(path: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
+    """The trial's epoch records in order; of an epoch that was run again after a crash, the last.
+
+    A crash may have left half a line with the next record behind it: the checkpoint has such epochs too.
+    """
+    records = {record[metrics.EPOCH]: record for record in (checkpoint.record["epochs"] if checkpoint else [])}
+    try:
+        lines = (path / RESULTS).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if metrics.EPOCH in record:
+            records[record[metrics.EPOCH]] = record
+    return [records[epoch] for epoch in sorted(records)]
+
+
+def varying_values(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each configuration the values that aren't the same in all, by name; `epochs` is called full_epochs."""
+    names = sorted({name for config in configs for name in config})
+    differing = [name for name in names if len({json.dumps(config.get(name)) for config in configs}) > 1]
+    shown = [*ALWAYS_SHOWN, *(name for name in differing if name not in ALWAYS_SHOWN)]
+    return [{"full_epochs" if name == "epochs" else name: config.get(name) for name in shown} for config in configs]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty while Ray hasn't written it yet."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,37 @@
+"""The policies of `trainable.data.augmentation` at full strength, in torchvision's transforms on PIL images.
+
+Where torchvision has no equal it gets the cheaper one: a shifted image is filled with black instead of its reflection.
+"""
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torchvision import transforms as T
+
+from trainable.config import Policy
+from trainable.data.augmentation import PADDING_SHARE
+
+PeerTransform = Callable[[Image.Image], torch.Tensor]
+
+
+def peer_transform(kind: Policy, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> PeerTransform:
+    """PIL image -> normalised float tensor (3, image_size, image_size)."""
+    to_tensor = [T.ToTensor(), T.Normalize(mean, std)]
+    if kind == "light":
+        reach = round(PADDING_SHARE * image_size)
+        crop = T.RandomCrop(image_size, padding=reach, padding_mode="reflect")
+        return T.Compose([crop, T.RandomHorizontalFlip(0.5), *to_tensor])
+    bilinear = T.InterpolationMode.BILINEAR
+    affine = T.RandomAffine(15, translate=(0.1, 0.1), shear=(-10, 10, -10, 10), interpolation=bilinear)
+    return T.Compose(
+        [
+            T.RandomResizedCrop(image_size, scale=(0.35, 1), ratio=(3 / 4, 4 / 3), interpolation=bilinear),
+            T.RandomHorizontalFlip(0.5),
+            T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            T.RandomApply([affine], p=0.5),
+            T.RandomApply([T.GaussianBlur(3)], p=0.1),
+            *to_tensor,
+            T.RandomErasing(p=0.5, scale=(0.1**2, 0.35**2), ratio=(0.1 / 0.35, 0.35 / 0.1)),
+        ]
+    )

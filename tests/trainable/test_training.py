@@ -1,0 +1,302 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import trainable.training as training_module
+from trainable import metrics
+from trainable.checkpoint import load_checkpoint, save_checkpoint
+from trainable.config import TrialConfig
+from trainable.data.augmentation import strength_at
+from trainable.data.dataset import Dataset, open_dataset
+from trainable.epoch import HeldOutScores, TrainScores
+from trainable.training import Training, cosine_with_warmup, cpu_weights
+
+CPU = torch.device("cpu")
+TIMES = {
+    metrics.IMAGES_PER_SECOND,
+    metrics.PEAK_MEMORY,
+    metrics.SECONDS_TRAIN,
+    metrics.SECONDS_EVAL,
+    metrics.SECONDS_CHECKPOINT,
+}
+"""What differs from run to run."""
+
+
+@pytest.fixture(scope="module")
+def colours(colour_folder: Path) -> Dataset:
+    return open_dataset(colour_folder, progress=False)
+
+
+@pytest.fixture
+def build(colours: Dataset):
+    """Builds a training on the colours; what a test doesn't say is small, quick and uses everything random there is."""
+
+    def build_training(**values) -> Training:
+        defaults = {
+            "data": "colours",
+            "arch": "test_vit",
+            "epochs": 3,
+            "batch_size": 32,
+            "lr": 1e-3,
+            "mix_prob": 1.0,
+            "drop_rate": 0.1,
+            "attn_drop_rate": 0.1,
+            "drop_path_rate": 0.1,
+            "precision": "fp32",
+        }
+        config = TrialConfig.model_validate(defaults | values)
+        return Training(config, colours, colours.splits.train, colours.splits.holdout, CPU)
+
+    return build_training
+
+
+@pytest.fixture
+def scripted(build, monkeypatch: pytest.MonkeyPatch):
+    """A training whose epochs score what the test says: (top-1, loss), or None for a loss that isn't finite."""
+
+    def build_scripted(scores: list[tuple[float, float] | None], **values) -> Training:
+        training = build(epochs=len(scores), arch="test_resnet", attn_drop_rate=None, **values)
+
+        def train(*_: object) -> TrainScores:
+            finite = scores[training.epoch] is not None
+            if finite:
+                torch.nn.init.constant_(next(training.machinery.model.parameters()), training.epoch + 1)
+            return TrainScores(1.0 if finite else math.nan, 0.5, 1.0, 96, finite)
+
+        monkeypatch.setattr(training_module, "train_epoch", train)
+        monkeypatch.setattr(
+            training_module, "score", lambda *_: HeldOutScores(scores[training.epoch][1], scores[training.epoch][0], 1)
+        )
+        return training
+
+    return build_scripted
+
+
+def without_times(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in history]
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    different = [name for name in left if not torch.equal(left[name], right[name])]
+    assert different == []
+
+
+@pytest.mark.parametrize("pause_after", [1, 2])
+@pytest.mark.parametrize(
+    "values", [{}, {"ema_decay": 0.9}, {"arch": "test_resnet", "attn_drop_rate": None, "ema_decay": 0.9}]
+)
+def test_a_training_continued_from_a_checkpoint_equals_an_undisturbed_one_bit_for_bit(
+    build, tmp_path: Path, values: dict, pause_after: int
+) -> None:
+    undisturbed, paused, continued = build(**values), build(**values), build(**values)
+    for _ in range(3):
+        undisturbed.run_epoch()
+    for _ in range(pause_after):
+        paused.run_epoch()
+    save_checkpoint(paused, tmp_path)
+    torch.manual_seed(99)  # whatever else happened in the process
+    load_checkpoint(continued, tmp_path)
+    while not continued.done:
+        continued.run_epoch()
+    assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
+    assert_same(cpu_weights(continued.machinery.evaluated), cpu_weights(undisturbed.machinery.evaluated))
+    assert_same(continued.best_weights, undisturbed.best_weights)
+    assert without_times(continued.history) == without_times(undisturbed.history)
+    assert (continued.best, continued.best_epoch) == (undisturbed.best, undisturbed.best_epoch)
+    np.testing.assert_array_equal(continued.best_logits, undisturbed.best_logits)
+
+
+def test_the_moving_average_is_what_is_evaluated_and_differs_from_the_trained_weights(build) -> None:
+    training = build(ema_decay=0.9)
+    training.run_epoch()
+    assert training.machinery.evaluated is training.machinery.ema.module
+    average, trained = cpu_weights(training.machinery.evaluated), cpu_weights(training.machinery.model)
+    assert any(not torch.equal(average[name], trained[name]) for name in trained)
+    assert_same(training.best_weights, average)
+
+
+def test_two_trainings_of_one_seed_are_equal_and_of_another_seed_not(build) -> None:
+    first, second, other = build(seed=3), build(seed=3), build(seed=4)
+    for training in (first, second, other):
+        torch.manual_seed(training.config.seed + id(training) % 1000)
+        np.random.seed(0)
+        training.run_epoch()
+    assert_same(cpu_weights(first.machinery.model), cpu_weights(second.machinery.model))
+    assert without_times(first.history) == without_times(second.history)
+    assert first.history[0][metrics.TRAIN_LOSS] != other.history[0][metrics.TRAIN_LOSS]
+
+
+def test_the_number_of_loader_workers_changes_nothing(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = []
+    for workers in (0, 2):
+        monkeypatch.setattr(training_module, "choose_workers", lambda *_, count=workers: (count, "the test says so"))
+        training = build()
+        assert training.loader.num_workers == workers
+        training.run_epoch()
+        training.run_epoch()
+        weights.append(cpu_weights(training.machinery.model))
+    assert_same(*weights)
+
+
+def test_a_training_with_workers_continues_like_an_undisturbed_one(
+    build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(training_module, "choose_workers", lambda *_: (1, "the test says so"))
+    undisturbed, continued = build(epochs=2), build(epochs=2)
+    undisturbed.run_epoch()
+    save_checkpoint(undisturbed, tmp_path)
+    undisturbed.run_epoch()
+    load_checkpoint(continued, tmp_path)
+    continued.run_epoch()
+    assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
+
+
+def test_a_record_has_every_key_of_metrics_and_no_other(build) -> None:
+    keys = {value for name, value in vars(metrics).items() if name.isupper() and name != "SCORE_MODE"}
+    training = build()
+    record = training.run_epoch()
+    assert set(record) == keys
+    assert training.history == [record]
+    assert record[metrics.EPOCH] == 1
+    assert record[metrics.DIVERGED] is False
+    assert record[metrics.SELECT_TOP5] == 1  # three classes
+    assert all(record[name] > 0 for name in TIMES - {metrics.SECONDS_CHECKPOINT})
+
+
+def test_a_record_holds_plain_values_only(build) -> None:
+    assert {type(value) for value in build().run_epoch().values()} <= {int, float, bool}
+
+
+def test_the_strength_in_a_record_is_the_one_that_the_epoch_was_trained_with(build) -> None:
+    training = build(epochs=3)
+    assert [training.run_epoch()[metrics.STRENGTH] for _ in range(3)] == [strength_at(epoch, 3) for epoch in range(3)]
+
+
+def test_a_record_says_how_long_the_checkpoint_before_it_took(build, tmp_path: Path) -> None:
+    training = build(epochs=2)
+    assert training.run_epoch()[metrics.SECONDS_CHECKPOINT] == 0
+    save_checkpoint(training, tmp_path)
+    assert training.run_epoch()[metrics.SECONDS_CHECKPOINT] > 0
+
+
+def test_a_training_is_done_at_its_full_length(build) -> None:
+    training = build(epochs=2)
+    assert not training.done
+    training.run_epoch()
+    assert not training.done
+    training.run_epoch()
+    assert training.done
+
+
+@pytest.mark.parametrize(
+    ("scores", "best_epoch"),
+    [
+        ([(0.5, 1.0), (0.7, 1.0), (0.6, 0.5)], 2),
+        ([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)], 2),
+        ([(0.5, 1.0), (0.5, 1.0)], 1),
+        ([(0.2, 1.0), (0.3, 9.0)], 2),
+    ],
+    ids=["highest top-1", "equal top-1: lowest loss", "all equal: the first", "top-1 comes before loss"],
+)
+def test_the_best_epoch_is_kept_with_its_weights(scripted, scores: list, best_epoch: int) -> None:
+    training = scripted(scores)
+    while not training.done:
+        training.run_epoch()
+    assert training.best_epoch == best_epoch
+    assert training.best == (scores[best_epoch - 1][0], -scores[best_epoch - 1][1])
+    assert next(iter(training.best_weights.values())).unique().tolist() == [best_epoch]
+    assert training.history[-1][metrics.BEST_EPOCH] == best_epoch
+    assert training.history[-1][metrics.BEST_TOP1] == scores[best_epoch - 1][0]
+
+
+def test_the_logits_of_the_best_epoch_are_those_of_its_weights(build) -> None:
+    training = build(epochs=3)
+    while not training.done:
+        training.run_epoch()
+    training.machinery.evaluated.load_state_dict(training.best_weights)
+    logits = training.predict(training.held_out_rows).numpy().astype(np.float16)
+    np.testing.assert_array_equal(training.best_logits, logits)
+
+
+def test_a_diverged_training_is_done_with_the_worst_score_and_keeps_the_best_epoch_before(scripted) -> None:
+    training = scripted([(0.5, 1.0), None, (0.9, 0.1)])
+    training.run_epoch()
+    record = training.run_epoch()
+    assert training.done
+    assert record[metrics.DIVERGED] is True
+    assert (record[metrics.SELECT_TOP1], record[metrics.SELECT_LOSS]) == (0, math.inf)
+    assert (record[metrics.BEST_TOP1], record[metrics.BEST_EPOCH]) == (0.5, 1)
+
+
+def test_a_training_that_diverges_in_its_first_epoch_has_no_best_epoch_and_can_be_saved(
+    scripted, build, tmp_path: Path
+) -> None:
+    training = scripted([None, (0.5, 1.0)])
+    training.run_epoch()
+    save_checkpoint(training, tmp_path)
+    continued = build(arch="test_resnet", attn_drop_rate=None, epochs=2)
+    load_checkpoint(continued, tmp_path)
+    for side in (training, continued):
+        assert side.done
+        assert side.best is None
+        assert side.best_weights == {}
+        assert side.best_logits.shape == (0, 3)
+
+
+def test_a_training_whose_last_update_broke_the_weights_has_diverged(scripted) -> None:
+    training = scripted([(1 / 3, math.nan), (0.5, 1.0)])
+    record = training.run_epoch()
+    assert record[metrics.DIVERGED] is True
+    assert record[metrics.SCORE] == 0
+    assert training.best is None
+
+
+def rates_of(epochs: int, updates: int, **values) -> list[float]:
+    """The learning rate of each update."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=1.0)
+    schedule = cosine_with_warmup(optimizer, TrialConfig(data="x", epochs=epochs, lr=1.0, **values), updates)
+    rates = []
+    for update in range(epochs * updates + 1):
+        schedule.step_update(update)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+def test_the_learning_rate_rises_from_a_hundredth_and_falls_along_a_cosine_to_zero() -> None:
+    rates = rates_of(epochs=10, updates=4, warmup_epochs=1)
+    np.testing.assert_allclose(rates[:4], [0.01 + 0.99 * update / 4 for update in range(4)])
+    np.testing.assert_allclose(rates[4:], [(1 + math.cos(math.pi * update / 40)) / 2 for update in range(4, 41)])
+    assert rates[-1] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("epochs", "warmup_epochs", "updates_of_warmup"), [(10, 9, 20), (2, 0.5, 4), (1, 0.5, 2)])
+def test_the_warm_up_takes_at_most_a_fifth_of_the_training(epochs, warmup_epochs, updates_of_warmup) -> None:
+    rates = rates_of(epochs=epochs, updates=10, warmup_epochs=warmup_epochs)
+    n, total = updates_of_warmup, epochs * 10
+    assert rates[n - 1] == pytest.approx(0.01 + 0.99 * (n - 1) / n)
+    assert rates[n] == pytest.approx((1 + math.cos(math.pi * n / total)) / 2)
+
+
+def test_without_warm_up_the_first_update_has_the_peak_rate() -> None:
+    assert rates_of(epochs=2, updates=3, warmup_epochs=0)[0] == 1
+
+
+def test_norms_biases_and_position_embeddings_have_no_weight_decay(build) -> None:
+    machinery = build(weight_decay=0.3).machinery
+    decay = {id(p): group["weight_decay"] for group in machinery.optimizer.param_groups for p in group["params"]}
+    for name, parameter in machinery.model.named_parameters():
+        plain = parameter.ndim < 2 or "pos_embed" in name or "cls_token" in name
+        assert decay[id(parameter)] == (0 if plain else 0.3), name
+
+
+def test_layer_decay_gives_lower_layers_a_lower_rate_and_the_record_the_highest(build) -> None:
+    training = build(layer_decay=0.5, warmup_epochs=0)
+    record = training.run_epoch()
+    rates = [group["lr"] for group in training.machinery.optimizer.param_groups]
+    assert len(set(rates)) > 3
+    assert record[metrics.LEARNING_RATE] == max(rates)

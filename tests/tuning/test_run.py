@@ -1,0 +1,233 @@
+"""The main command as a user meets it: real processes, real Ray, real images."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tuning.searcher import journal_storage
+from tuning.storage import read_records
+
+TINY_SPACE = """
+name = "tiny"
+
+[fixed]
+batch_size = 32
+
+[[dimensions]]
+kind = "choice"
+name = "arch"
+values = ["test_vit", "test_resnet"]
+
+[[dimensions]]
+kind = "float"
+name = "lr"
+low = 1e-3
+high = 1e-2
+log = true
+
+[[dimensions]]
+kind = "float"
+name = "attn_drop_rate"
+low = 0.0
+high = 0.2
+when = { arch = ["test_vit"] }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """An empty working folder with a small space of tiny architectures."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "tiny.toml").write_text(TINY_SPACE)
+    return folder
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tuning.run", *map(str, arguments)]
+
+
+def run(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def searched(folder, colour_folder) -> subprocess.CompletedProcess[str]:
+    """One whole search of six trials, recorded by W&B offline."""
+    return run(
+        folder, "--space", "tiny.toml", "--data", colour_folder, "--trials", 6, "--epochs", 4, "--name", "whole",
+        "--wandb", "offline", "--seed", 3,
+    )  # fmt: skip
+
+
+def test_a_search_ends_with_an_ensemble_and_says_what_next(searched, folder):
+    assert searched.returncode == 0, searched.stderr
+    out = searched.stdout
+    assert re.search(r"Ray dashboard: http://127\.0\.0\.1:\d+", out)
+    assert "rungs at [1, 2, 4] epochs" in out
+    assert re.search(r"\d{4}-test_(vit|resnet) epoch 1/4: top-1", out)
+    assert "holdout" in out
+    assert "python -m analysis.predict" in out
+    assert "python -m tuning.run --resume whole" in out
+    assert (folder / "runs/whole/ensemble/ensemble.json").is_file()
+
+
+def test_every_trial_leaves_parameters_records_and_predictions(searched, folder):
+    trials = sorted((folder / "runs/whole").glob("0*"))
+    assert [trial.name[:4] for trial in trials] == [f"{number:04}" for number in range(1, 7)]
+    for trial in trials:
+        config = json.loads((trial / "params.json").read_text())
+        assert ("attn_drop_rate" in config) == (config["arch"] == "test_vit")
+        epochs = [json.loads(line)["epoch"] for line in (trial / "result.json").read_text().splitlines()]
+        assert epochs == list(range(1, len(epochs) + 1))
+        (checkpoint,) = trial.glob("checkpoint_*")
+        assert {"predictions.npz", "trial.json"} <= {path.name for path in checkpoint.iterdir()}
+
+
+def test_the_study_holds_every_trial_with_its_epochs(searched, folder):
+    study = optuna.load_study(study_name="whole", storage=journal_storage(folder / "runs/whole"))
+    assert len(study.trials) == 6
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+
+
+def test_wandb_recorded_one_run_a_trial(searched, folder):
+    runs = list((folder / "runs/whole").rglob("offline-run-*")) or list(Path("/tmp/ray").rglob("offline-run-*"))
+    assert len(runs) >= 6
+
+
+def test_a_name_that_exists_is_refused_and_nothing_is_touched(searched, folder, colour_folder):
+    before = (folder / "runs/whole/experiment.json").read_bytes()
+    again = run(folder, "--space", "tiny.toml", "--data", colour_folder, "--name", "whole")
+    assert again.returncode == 2
+    assert "go on with it by --resume whole" in again.stderr
+    assert (folder / "runs/whole/experiment.json").read_bytes() == before
+
+
+def test_ctrl_c_stops_cleanly_and_the_search_goes_on_without_repeating_an_epoch(folder, colour_folder):
+    arguments = ["--space", "tiny.toml", "--data", colour_folder, "--trials", 20, "--epochs", 8, "--name", "broken-off"]
+    process = subprocess.Popen(command(*arguments), cwd=folder, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "0006-" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    told = time.monotonic()
+    rest, _ = process.communicate(timeout=60)
+    assert time.monotonic() - told < 20
+    assert process.returncode == 130
+    assert "go on by: python -m tuning.run --resume broken-off" in rest
+    experiment = folder / "runs/broken-off"
+    before = {(r["trial_id"], r["epoch"]): r["select_loss"] for r in read_records(experiment)}
+
+    resumed = run(folder, "--resume", "broken-off")
+    assert resumed.returncode == 0, resumed.stderr
+    after = read_records(experiment)
+    assert before.items() <= {(r["trial_id"], r["epoch"]): r["select_loss"] for r in after}.items()
+    assert len(after) == len({(r["trial_id"], r["epoch"]) for r in after})
+    assert len({r["trial_id"] for r in after}) == 20
+
+
+def test_a_resumed_search_keeps_its_plan(folder, searched):
+    refused = run(folder, "--resume", "whole", "--trials", "9")
+    assert refused.returncode == 2
+    assert "--trials: a resumed search keeps its plan" in refused.stderr
+
+
+def test_one_seed_gives_one_search_on_one_slot(folder, colour_folder):
+    def search(name: str) -> list[tuple]:
+        done = run(
+            folder, "--space", "tiny.toml", "--data", colour_folder, "--trials", 3, "--epochs", 2, "--name", name,
+            "--concurrent", 1, "--seed", 5, "--quiet",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [(r["config"]["lr"], r["epoch"], r["train_loss"]) for r in read_records(folder / "runs" / name)]
+
+    assert search("first") == search("second")
+
+
+def test_a_search_whose_trials_all_fail_says_where_to_look(folder, tmp_path, colour_folder):
+    space = tmp_path / "wrong.toml"
+    space.write_text('name = "wrong"\n[fixed]\narch = "test_resnet"\nattn_drop_rate = 0.1\n')
+    failed = run(folder, "--space", space, "--data", colour_folder, "--trials", 1, "--name", "failing")
+    assert failed.returncode == 1
+    assert "test_resnet has no attn_drop_rate" in failed.stdout + failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--space", "swim"], r"unknown.*swin"),
+        (["--set", "lrr=1"], r"--set: .*lrr.*lr"),
+        (["--set", "lr=1e-2:1e-4"], r"--set: .*lr"),
+        (["--set", "arch=resnet"], r"--set: .*arch.*swin_tiny"),
+        (["--set", "drop_rate=0:1.5"], r"drop_rate = 1\.5: .*less than 1"),
+        (["--trials", "0"], r"'--trials': 0"),
+        (["--epochs", "0"], r"'--epochs': 0"),
+        (["--epocs", "3"], r"No such option: --epocs"),
+        (["--time-budget", "soon"], r"--time-budget soon: give a duration"),
+        (["--gpus-per-trial", "1"], r"--gpus-per-trial 1: there is no GPU here"),
+        (["--gpus-per-trial", "1.5"], r"--gpus-per-trial 1\.5: above 1"),
+        (["--concurrent", "999"], r"--concurrent 999: only"),
+        (["--reduction-factor", "1"], r"--reduction-factor 1: must be above 1"),
+        (["--first-rung", "9", "--epochs", "3"], r"--first-rung 9: is beyond --epochs 3"),
+        (["--data", "nowhere"], r"nowhere"),
+        (["--name", "a/b"], r"--name 'a/b': use letters"),
+        (["--resume", "nothing"], r"--resume nothing: no experiment"),
+        (["--pretrained", "nothing.safetensors"], r"--pretrained nothing\.safetensors: no such file"),
+        (["--wandb", "online"], r"wandb login"),
+        (["--output", "/proc/none"], r"--output /proc/none: can't be written"),
+    ],
+)
+def test_a_wrong_input_is_one_line_and_exit_code_2(folder, arguments, message, tmp_path):
+    wrong = run(folder, *arguments, NETRC=str(tmp_path / "none"))
+    assert wrong.returncode == 2
+    (line,) = wrong.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
+
+
+def test_an_unknown_architecture_in_a_users_space_lists_near_names(folder, tmp_path, colour_folder):
+    space = tmp_path / "unknown.toml"
+    space.write_text('name = "unknown"\n[fixed]\narch = "resnet19"\n')
+    wrong = run(folder, "--space", space, "--data", colour_folder, "--name", "unknown")
+    assert wrong.returncode == 2
+    assert re.search(r"error: architecture 'resnet19' is unknown: did you mean .*resnet1", wrong.stderr)
+    assert not (folder / "runs/unknown").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--space", "swin", "--dry-run"]])
+def test_help_and_dry_run_take_less_than_two_seconds(folder, arguments):
+    started = time.monotonic()
+    answer = run(folder, *arguments)
+    assert time.monotonic() - started < 2
+    assert answer.returncode == 0
+    assert "space" in answer.stdout
+
+
+def test_a_dry_run_shows_the_plan_starts_nothing_and_imports_neither_torch_nor_ray(folder):
+    code = (
+        "import sys; sys.argv = ['run', '--space', 'all', '--set', 'lr=1e-4:1e-3', '--dry-run']\n"
+        "import tuning.run as run\n"
+        "assert run.app(standalone_mode=False) == 0\n"
+        "print('heavy:', sorted({'torch', 'ray', 'timm', 'optuna'} & set(sys.modules)))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert "heavy: []" in answer.stdout
+    for fact in ("embedded digits", "attn_drop_rate", "8 trials", "rungs at", "2 trials at once", "very roughly"):
+        assert fact in answer.stdout or fact == "2 trials at once"
+    assert not (folder / "data").exists()

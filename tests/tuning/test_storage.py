@@ -1,0 +1,107 @@
+"""The experiment's folder: made once, read back, and kept small."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainable.errors import UsageError, UserError
+from tuning.storage import (
+    check_unchanged,
+    code_facts,
+    create_experiment,
+    find_experiment,
+    prune_weights,
+    read_experiment,
+    read_records,
+    refuse_taken_name,
+    weights_to_keep,
+)
+
+
+def test_an_experiment_is_read_back_as_it_was_planned(make_plan, tmp_path):
+    plan = make_plan(output=tmp_path)
+    create_experiment(plan, {"dataset": "abc"} | code_facts())
+    assert read_experiment(find_experiment("test", tmp_path)) == plan
+
+
+def test_a_moved_experiment_is_found_by_its_path(make_plan, tmp_path):
+    create_experiment(make_plan(output=tmp_path / "old"), {})
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "test").rename(tmp_path / "new" / "moved")
+    plan = read_experiment(find_experiment(str(tmp_path / "new" / "moved"), tmp_path))
+    assert plan.folder == tmp_path / "new" / "moved"
+
+
+def test_a_taken_name_is_refused_and_says_how_to_go_on(make_plan, tmp_path):
+    plan = make_plan(output=tmp_path)
+    create_experiment(plan, {})
+    with pytest.raises(UsageError, match="go on with it by --resume test, or give another name"):
+        refuse_taken_name(plan)
+    with pytest.raises(UsageError, match="--resume test"):
+        create_experiment(plan, {})
+
+
+def test_an_output_that_is_a_file_is_refused(make_plan, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"--output .*file"):
+        create_experiment(make_plan(output=tmp_path / "file"), {})
+
+
+def test_an_unknown_experiment_lists_the_known_ones(make_plan, tmp_path):
+    with pytest.raises(UsageError, match=r"--resume nope: .*there is none yet"):
+        find_experiment("nope", tmp_path)
+    create_experiment(make_plan(output=tmp_path), {})
+    with pytest.raises(UsageError, match="there are test"):
+        find_experiment("nope", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"plan": {}}', '{"plan": 3}'])
+def test_a_broken_experiment_is_one_clear_error(tmp_path, text):
+    (tmp_path / "experiment.json").write_text(text)
+    with pytest.raises(UserError, match=r"experiment\.json: can't be read"):
+        read_experiment(tmp_path)
+
+
+def test_changed_images_stop_a_resume(make_plan, tmp_path):
+    plan = make_plan(output=tmp_path)
+    create_experiment(plan, {"dataset": "abc"})
+    check_unchanged(plan, {"dataset": "abc"})
+    with pytest.raises(UserError, match="images in images have changed"):
+        check_unchanged(plan, {"dataset": "xyz"})
+
+
+def test_records_come_in_the_order_of_time_without_a_torn_line(tmp_path):
+    for name, stamps in (("0001-a", (1, 3)), ("0002-b", (2,))):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"timestamp": stamp, "trial_id": name}) for stamp in stamps]
+        (tmp_path / name / "result.json").write_text("\n".join(lines) + '\n{"timesta')
+    assert [(r["timestamp"], r["trial_name"]) for r in read_records(tmp_path)] == [
+        (1, "0001-a"),
+        (2, "0002-b"),
+        (3, "0001-a"),
+    ]
+
+
+scores = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=3),
+    st.tuples(st.floats(0, 1), st.sampled_from(["resnet18", "swin_tiny", "vit_small"])),
+    max_size=30,
+)
+
+
+@given(scores=scores, keep=st.integers(1, 12))
+def test_the_best_keep_their_weights_and_so_does_one_of_each_architecture(scores, keep):
+    kept = weights_to_keep(scores, keep)
+    assert {arch for _, arch in scores.values()} == {scores[trial][1] for trial in kept}
+    assert min(keep, len(scores)) <= len(kept) <= keep + 3
+    best = sorted((score for score, _ in scores.values()), reverse=True)[:keep]
+    assert sorted((scores[trial][0] for trial in kept), reverse=True)[: len(best)] == best
+
+
+def test_pruning_deletes_weights_and_leaves_predictions(tmp_path):
+    for name in ("model.safetensors", "state.pt", "predictions.npz"):
+        (tmp_path / name).write_bytes(b"12345")
+    assert prune_weights([tmp_path], ("model.safetensors", "best.safetensors", "state.pt")) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
