@@ -52,7 +52,7 @@ def read_candidate(path: Path, dataset: str) -> Candidate | None:
 def read_logits(path: Path) -> np.ndarray:
     """The float16 logits (images, classes) that a checkpoint keeps."""
     try:
-        with np.load(path) as predictions:
+        with path.open("rb") as file, np.load(file) as predictions:
             return predictions["logits"]
     except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise UserError(f"{path}: can't be read ({error}); move this trial's folder away and export again") from None

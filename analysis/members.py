@@ -19,8 +19,10 @@ from trainable.training import EVAL_BATCH
 REBUILD = {"arch", "patch_size"}
 """Fields of TrialConfig that decide the shape of a model; its rates do nothing in prediction."""
 FAITHFUL = 0.25
-"""Largest distance of recomputed logits from the kept ones, relative to these. Measured on 8 Swins trained in bf16: 0.002,
-and 0.49 or more with the weights of another trial."""
+"""Largest distance of recomputed logits from the kept ones, relative to these.
+
+Measured on 8 Swins trained in bf16: 0.002 with their own weights, 0.49 or more with those of another trial.
+"""
 
 
 def stage_members(folder: Path, members: Sequence[Candidate], dataset: Dataset, device: str) -> Ensemble:

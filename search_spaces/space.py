@@ -145,7 +145,7 @@ class Space(_Record):
     """Dimensions in the order in which they are asked, and values that never vary."""
 
     name: Name
-    dimensions: tuple[Dimension, ...]
+    dimensions: tuple[Dimension, ...] = ()
     """A condition may look only at earlier dimensions and at `fixed`."""
     fixed: dict[str, Scalar] = {}
     """Values that every configuration has; a name is either here or a dimension."""

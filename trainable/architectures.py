@@ -99,7 +99,8 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = _create(config, arguments | {"num_classes": num_classes})
-        if timm_name(config.arch).startswith("resnet") and image_size < SMALL_IMAGE:
+        plain_stem = isinstance(getattr(model, "conv1", None), nn.Conv2d)  # resnet50d and the like have others
+        if timm_name(config.arch).startswith("resnet") and plain_stem and image_size < SMALL_IMAGE:
             shrink_stem(model, keep_weights=config.pretrained is not False)
     return model
 

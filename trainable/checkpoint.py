@@ -1,9 +1,7 @@
 """What a training leaves on disk: a trial's checkpoint folder, and the single run's `.pth.tar` files."""
 
 import json
-import os
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from trainable.config import TrialConfig
 from trainable.errors import UserError
+from trainable.files import write_atomically
 from trainable.training import Training, cpu_weights
 
 MODEL = "model.safetensors"
@@ -140,13 +139,3 @@ def continue_single_run(training: Training, content: dict[str, Any]) -> None:
         raise UserError("this checkpoint can't be continued; give latest.pth.tar instead of best.pth.tar")
     load_training_state(training, content["training"], content["state_dict"])
     training.best_weights = content["best_weights"]
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
 class TrialConfig(BaseModel):
     """One configuration: the architecture, its hyper-parameters, the data and the seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False)
 
     data: Path
     """Folder of labelled images, in the Tiny-ImageNet or the class-folder layout."""
@@ -88,7 +88,8 @@ def load_config(path: Path, **overrides: Any) -> TrialConfig:
         raise UserError(f"{path}: {error.strerror}; give the params.json of a trial") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); give the params.json of a trial") from None
+    if isinstance(values, dict):
+        values = values.get("config", values)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no configuration; give the params.json of a trial")
-    values = values.get("config", values)
     return make_config(values | {name: value for name, value in overrides.items() if value is not None}, str(path))

@@ -27,6 +27,7 @@ from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import USING_DIGITS, choose_data
 from trainable.data.digits import write_digits
 from trainable.errors import UsageError, UserError
+from trainable.files import write_atomically
 
 if TYPE_CHECKING:
     from trainable.training import Training
@@ -176,7 +177,7 @@ def train(training: "Training", folder: Path) -> None:
 
 def save_epoch(training: "Training", record: dict[str, Any], folder: Path) -> None:
     """Write latest.pth.tar, best.pth.tar where this epoch is the best, and the epoch's line of metrics.csv."""
-    from trainable.checkpoint import save_single_run, write_atomically
+    from trainable.checkpoint import save_single_run
 
     if training.best_epoch == training.epoch:
         save_single_run(training, folder / BEST, best=True)
@@ -193,7 +194,6 @@ def save_epoch(training: "Training", record: dict[str, Any], folder: Path) -> No
 
 def predict_test(training: "Training", folder: Path) -> None:
     """Write best_test_preds.csv, if the data set has test images."""
-    from trainable.checkpoint import write_atomically
     from trainable.predictions import COLUMNS, prediction_rows
 
     dataset = training.dataset

@@ -34,8 +34,8 @@ from tuning.storage import (
     code_facts,
     create_experiment,
     find_experiment,
+    prepare_output,
     read_experiment,
-    refuse_taken_name,
 )
 from tuning.tracking import choose_wandb_mode
 
@@ -194,7 +194,7 @@ def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | Non
     console = Console(quiet=asked.quiet)
     resumed = asked.resume is not None
     if not resumed:
-        refuse_taken_name(plan)
+        prepare_output(plan)
     if source.is_digits:
         write_digits(source.root)
     console.print("loading torch, timm and Ray ...", style="dim")

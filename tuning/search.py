@@ -71,6 +71,8 @@ def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
             context = ray.init(num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **shared)
     except ConnectionError:
         raise UserError(f"--address {address}: no Ray cluster answers there; start one by `ray start --head`") from None
+    if not verbose:
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # Progress tells of failures, in a line
     hide_token()
     return f"http://{context.dashboard_url}" if context.dashboard_url else "not running"
 

@@ -10,14 +10,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainable.errors import UsageError, UserError
+from trainable.files import write_atomically
 from tuning.plan import SearchPlan
 
 EXPERIMENT = "experiment.json"
 RESULTS = "result.json"
 
 
-def refuse_taken_name(plan: SearchPlan) -> None:
-    """UsageError where an experiment of that name exists."""
+def prepare_output(plan: SearchPlan) -> None:
+    """Make the folder of experiments; UsageError where it can't be written or holds one of that name."""
+    try:
+        plan.output.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"--output {plan.output}: is a file; give a folder") from None
+    except OSError as error:
+        raise UsageError(f"--output {plan.output}: can't be written ({error.strerror}); give another folder") from None
     if plan.folder.exists():
         raise UsageError(
             f"--name {plan.name}: {plan.folder} exists; go on with it by --resume {plan.name}, or give another name"
@@ -26,14 +33,11 @@ def refuse_taken_name(plan: SearchPlan) -> None:
 
 def create_experiment(plan: SearchPlan, facts: dict[str, Any]) -> None:
     """Make the folder and write experiment.json: the plan, and `facts` about data, code and machine."""
+    prepare_output(plan)
     try:
-        plan.output.mkdir(parents=True, exist_ok=True)
         plan.folder.mkdir()
         text = json.dumps({"plan": plan.model_dump(mode="json"), **facts}, indent=1)
-        (plan.folder / EXPERIMENT).write_text(text)
-    except FileExistsError:
-        refuse_taken_name(plan)
-        raise UsageError(f"--output {plan.output}: is a file; give a folder") from None
+        write_atomically(plan.folder / EXPERIMENT, lambda path: path.write_text(text))
     except OSError as error:
         raise UsageError(f"--output {plan.output}: can't be written ({error.strerror}); give another folder") from None
 

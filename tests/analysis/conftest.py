@@ -73,9 +73,7 @@ def trainings(config_of: Callable[[str, float], TrialConfig], dataset: Dataset) 
 
 
 @pytest.fixture(scope="session")
-def experiment(
-    tmp_path_factory: pytest.TempPathFactory, trainings: dict[str, Training], dataset: Dataset
-) -> Path:
+def experiment(tmp_path_factory: pytest.TempPathFactory, trainings: dict[str, Training], dataset: Dataset) -> Path:
     """runs/tiny, complete; tests only read it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     for trial, training in trainings.items():

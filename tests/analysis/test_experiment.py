@@ -194,7 +194,9 @@ def test_the_table_is_neither_wrapped_nor_shortened_in_a_pipe(
     write_trial: WriteTrial, record: Record, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = "0001-" + "a_very_long_name_of_an_architecture" * 5
-    folder = write_trial(long, [record(1, 0.5), record(2, 0.625)], arch=long[5:], **dict.fromkeys("abcdefgh", 0.5)).parent
+    folder = write_trial(
+        long, [record(1, 0.5), record(2, 0.625)], arch=long[5:], **dict.fromkeys("abcdefgh", 0.5)
+    ).parent
     write_trial("other", [record(1, 0.5)], **dict.fromkeys("abcdefgh", 0.25))
     main(folder, csv=None, top=1)
     lines = capsys.readouterr().out.splitlines()

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from analysis.select import choose_members, prefix_means, rank, score_logits
 
+FEW = settings(deadline=None, max_examples=40)
 IMAGES, CLASSES = 12, 3
 LABELS = np.arange(IMAGES) % CLASSES
 CANDIDATES = st.lists(
@@ -23,6 +24,7 @@ def guesses(right: int, margin: float = 4.0) -> np.ndarray:
     return logits
 
 
+@FEW
 @given(CANDIDATES, st.integers(1, 6))
 def test_the_ensemble_is_never_worse_on_select_than_the_best_single_candidate(
     logits: list[np.ndarray], most: int
@@ -32,6 +34,7 @@ def test_the_ensemble_is_never_worse_on_select_than_the_best_single_candidate(
     assert (chosen.scores.top1, -chosen.scores.loss) >= (best.top1, -best.loss)
 
 
+@FEW
 @given(CANDIDATES, st.integers(1, 6))
 def test_the_members_are_a_prefix_of_the_ranking_with_the_scores_of_their_mean(
     logits: list[np.ndarray], most: int
@@ -43,6 +46,7 @@ def test_the_members_are_a_prefix_of_the_ranking_with_the_scores_of_their_mean(
     assert chosen.scores == pytest.approx(score_logits(mean, LABELS))
 
 
+@FEW
 @given(CANDIDATES, st.randoms(use_true_random=False))
 def test_the_order_of_candidates_with_distinct_scores_does_not_matter(logits: list[np.ndarray], random) -> None:
     distinct = list({score_logits(each, LABELS): each for each in logits}.values())
@@ -53,6 +57,7 @@ def test_the_order_of_candidates_with_distinct_scores_does_not_matter(logits: li
     assert after.scores == before.scores
 
 
+@FEW
 @given(CANDIDATES)
 def test_the_prefix_means_are_the_means_of_the_prefixes(logits: list[np.ndarray]) -> None:
     for count, mean in enumerate(prefix_means(logits), start=1):

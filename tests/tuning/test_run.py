@@ -176,8 +176,8 @@ def test_a_search_whose_trials_all_fail_says_where_to_look(folder, tmp_path, col
         (["--set", "lr=1e-2:1e-4"], r"--set: .*lr"),
         (["--set", "arch=resnet"], r"--set: .*arch.*swin_tiny"),
         (["--set", "drop_rate=0:1.5"], r"drop_rate = 1\.5: .*less than 1"),
-        (["--trials", "0"], r"'--trials': 0"),
-        (["--epochs", "0"], r"'--epochs': 0"),
+        (["--trials", "0"], r"'--trials': .*greater than or equal to 1"),
+        (["--epochs", "0"], r"'--epochs': .*greater than or equal to 1"),
         (["--epocs", "3"], r"No such option: --epocs"),
         (["--time-budget", "soon"], r"--time-budget soon: give a duration"),
         (["--gpus-per-trial", "1"], r"--gpus-per-trial 1: there is no GPU here"),
@@ -219,15 +219,15 @@ def test_help_and_dry_run_take_less_than_two_seconds(folder, arguments):
     assert "space" in answer.stdout
 
 
-def test_a_dry_run_shows_the_plan_starts_nothing_and_imports_neither_torch_nor_ray(folder):
+def test_a_dry_run_shows_the_plan_starts_nothing_and_imports_neither_torch_nor_ray(tmp_path):
     code = (
         "import sys; sys.argv = ['run', '--space', 'all', '--set', 'lr=1e-4:1e-3', '--dry-run']\n"
         "import tuning.run as run\n"
         "assert run.app(standalone_mode=False) == 0\n"
         "print('heavy:', sorted({'torch', 'ray', 'timm', 'optuna'} & set(sys.modules)))\n"
     )
-    answer = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "heavy: []" in answer.stdout
-    for fact in ("embedded digits", "attn_drop_rate", "8 trials", "rungs at", "2 trials at once", "very roughly"):
-        assert fact in answer.stdout or fact == "2 trials at once"
-    assert not (folder / "data").exists()
+    for fact in ("embedded digits", "attn_drop_rate", "8 trials", "rungs at", "trials at once", "very roughly"):
+        assert fact in answer.stdout
+    assert not list(tmp_path.iterdir())

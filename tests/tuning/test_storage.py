@@ -12,10 +12,10 @@ from tuning.storage import (
     code_facts,
     create_experiment,
     find_experiment,
+    prepare_output,
     prune_weights,
     read_experiment,
     read_records,
-    refuse_taken_name,
     weights_to_keep,
 )
 
@@ -38,7 +38,7 @@ def test_a_taken_name_is_refused_and_says_how_to_go_on(make_plan, tmp_path):
     plan = make_plan(output=tmp_path)
     create_experiment(plan, {})
     with pytest.raises(UsageError, match="go on with it by --resume test, or give another name"):
-        refuse_taken_name(plan)
+        prepare_output(plan)
     with pytest.raises(UsageError, match="--resume test"):
         create_experiment(plan, {})
 

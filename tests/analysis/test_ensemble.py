@@ -1,0 +1,133 @@
+"""The ensemble as a classifier, and the ways in which an export can be unusable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from analysis import load_ensemble
+from analysis.ensemble import Ensemble
+from analysis.export import Export
+from analysis.manifest import MemberModel
+from trainable.architectures import build_model
+from trainable.config import TrialConfig
+from trainable.data.layouts import ClassName
+from trainable.errors import UsageError, UserError
+
+CLASSES = [ClassName("a", "first"), ClassName("b", "second")]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def two_sizes(tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
+    """Two untrained models of the same weights at 32 and 48 px, in shares of 1 to 3, at temperature 2."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    save_file(build_model(TrialConfig(data=folder, arch="test_resnet"), 2, 32).state_dict(), folder / "weights")
+    members = [
+        MemberModel(
+            trial=str(size), file="weights", config={"arch": "test_resnet"}, mean=(0.5,) * 3, std=(0.5,) * 3,
+            image_size=size,
+        )
+        for size in (48, 32)
+    ]  # fmt: skip
+    return Ensemble(folder, members, CLASSES, weights=(0.25, 0.75), temperature=2.0, device=CPU)
+
+
+def noise(images: int, size: int) -> np.ndarray:
+    return np.random.default_rng(size).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+
+
+def test_members_of_different_sizes_are_averaged_by_their_weights(two_sizes: Ensemble) -> None:
+    images = {size: noise(4, size) for size in two_sizes.sizes}
+    assert two_sizes.sizes == (32, 48)
+    large, small = two_sizes.member_logits(images)
+    assert not np.allclose(large, small)
+    np.testing.assert_allclose(two_sizes.predict_logits(images), 0.25 * large + 0.75 * small, rtol=1e-5)
+
+
+def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature(two_sizes: Ensemble) -> None:
+    images = {size: noise(4, size) for size in two_sizes.sizes}
+    scaled = np.exp(two_sizes.predict_logits(images) / 2)
+    probabilities = two_sizes.predict(images)
+    np.testing.assert_allclose(probabilities, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert probabilities.dtype == np.float32
+
+
+def test_a_prediction_does_not_depend_on_the_batch_around_it(two_sizes: Ensemble) -> None:
+    images = {size: noise(5, size) for size in two_sizes.sizes}
+    alone = [
+        two_sizes.predict({size: batch[index : index + 1] for size, batch in images.items()}) for index in range(5)
+    ]
+    np.testing.assert_allclose(two_sizes.predict(images), np.concatenate(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "images", [noise(2, 32), {32: noise(2, 32), 48: noise(2, 32)}, {32: noise(2, 32) / 255, 48: noise(2, 48)}]
+)
+def test_images_of_another_size_or_type_are_refused(two_sizes: Ensemble, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 \(images, \d+, \d+, 3\) for each image size of \(32, 48\)"):
+        two_sizes.predict(images)
+
+
+def test_a_missing_folder_is_a_wrong_path(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none: no such folder; give that of an exported ensemble"):
+        load_ensemble(tmp_path / "none")
+
+
+def test_the_experiments_folder_points_to_the_ensemble_in_it(exported: Export, tmp_path: Path) -> None:
+    inner = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    with pytest.raises(UsageError, match=f"holds no ensemble.json; did you mean {inner}"):
+        load_ensemble(tmp_path)
+
+
+def test_an_export_without_its_manifest_is_incomplete(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a complete export \(no ensemble.json\)"):
+        load_ensemble(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "can't be read"),
+        ("[]", "can't be read"),
+        ("{}", "can't be read .*schema_version"),
+        ('{"schema_version": 2}', "schema version 2, but this program reads 1"),
+        ('{"schema_version": 1}', "experiment: Field required"),
+    ],
+)
+def test_a_manifest_that_cannot_be_meant_is_an_error(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "ensemble.json").write_text(text)
+    with pytest.raises(UserError, match=f"ensemble.json: {reason}"):
+        load_ensemble(tmp_path)
+
+
+def test_a_missing_member_is_named(exported: Export, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    file = exported.manifest.members[0].file
+    (folder / file).unlink()
+    with pytest.raises(UserError, match=f"{file} is missing"):
+        load_ensemble(folder)
+
+
+def test_a_truncated_or_foreign_weights_file_is_named(exported: Export, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    path = folder / exported.manifest.members[0].file
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=f"{path.name}: doesn't hold the weights of"):
+        load_ensemble(folder)
+    save_file({"other": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=f"{path.name}: doesn't hold the weights of"):
+        load_ensemble(folder)
+
+
+def test_a_member_of_an_architecture_that_is_unknown_here_is_named(exported: Export, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    manifest = json.loads((folder / "ensemble.json").read_text())
+    manifest["members"][0]["config"]["arch"] = "of_tomorrow"
+    (folder / "ensemble.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="'of_tomorrow' is unknown"):
+        load_ensemble(folder)

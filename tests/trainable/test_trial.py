@@ -1,0 +1,204 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainable import metrics
+from trainable import trial as trial_module
+from trainable.checkpoint import MODEL, RECORD, STATE
+from trainable.config import TrialConfig
+from trainable.data.dataset import open_dataset
+from trainable.training import Training, cpu_weights
+from trainable.trial import Trial
+
+TIMES = {
+    metrics.IMAGES_PER_SECOND,
+    metrics.PEAK_MEMORY,
+    metrics.SECONDS_TRAIN,
+    metrics.SECONDS_EVAL,
+    metrics.SECONDS_CHECKPOINT,
+}
+KEYS = {value for name, value in vars(metrics).items() if name.isupper() and name != "SCORE_MODE"}
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Ray's results stay out of the home folder; torch's threads, which a trial sets, are set back."""
+    monkeypatch.setenv("RAY_AIR_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("ray")))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def config(colour_folder: Path) -> dict:
+    """What Ray hands over: a flat dict of plain values."""
+    return {
+        "data": str(colour_folder),
+        "arch": "test_resnet",
+        "epochs": 3,
+        "batch_size": 32,
+        "lr": 1e-3,
+        "drop_rate": 0.1,
+        "mix_prob": 1.0,
+    }
+
+
+@pytest.fixture
+def new_trial():
+    """Builds trials as Ray's actor does, and stops them after the test."""
+    trials = []
+
+    def build(config: dict) -> Trial:
+        trials.append(Trial(config))
+        return trials[-1]
+
+    yield build
+    for trial in trials:
+        trial.stop()
+
+
+def record_of(result: dict) -> dict:
+    """What of a result can be compared between runs."""
+    return {key: result[key] for key in KEYS - TIMES}
+
+
+def weights_of(trial: Trial) -> dict[str, torch.Tensor]:
+    return cpu_weights(trial.training.machinery.model)
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+
+
+def test_a_step_is_an_epoch_and_the_last_one_says_done(new_trial, config: dict) -> None:
+    trial = new_trial(config)
+    results = [trial.train() for _ in range(3)]
+    assert [result["done"] for result in results] == [False, False, True]
+    assert [result[metrics.EPOCH] for result in results] == [1, 2, 3]
+    assert [result["training_iteration"] for result in results] == [1, 2, 3]
+    assert set(results[0]) >= KEYS
+
+
+def test_a_result_can_be_written_as_json(new_trial, config: dict) -> None:
+    result = new_trial(config).train()
+    assert {type(result[key]) for key in KEYS} <= {int, float, bool}
+    json.dumps({key: result[key] for key in KEYS})
+
+
+def test_a_trial_trains_on_train_and_is_scored_on_select(new_trial, config: dict) -> None:
+    trial = new_trial(config)
+    splits = trial.training.dataset.splits
+    assert set(trial.training.order.rows) == set(splits.train)
+    assert set(trial.training.held_out_rows) == set(splits.select)
+
+
+def test_a_trial_does_what_a_training_without_ray_does(new_trial, config: dict) -> None:
+    trial = new_trial(config)
+    result = trial.train()
+    validated = TrialConfig.model_validate(config)
+    dataset = open_dataset(validated.data, progress=False)
+    training = Training(validated, dataset, dataset.splits.train, dataset.splits.select, torch.device("cpu"))
+    record = training.run_epoch()
+    assert record_of(result) == record_of(record)
+    assert_same(weights_of(trial), cpu_weights(training.machinery.model))
+
+
+def test_a_trial_restored_in_another_process_goes_on_as_if_undisturbed(new_trial, config: dict, tmp_path: Path) -> None:
+    undisturbed, paused, restored = new_trial(config), new_trial(config), new_trial(config)
+    expected = [record_of(undisturbed.train()) for _ in range(3)]
+    paused.train()
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    paused.save(str(folder))
+    assert {MODEL, STATE, RECORD} <= {file.name for file in folder.iterdir()}
+    restored.restore(str(folder))
+    results = [restored.train() for _ in range(2)]
+    assert [record_of(result) for result in results] == expected[1:]
+    assert results[-1]["done"]
+    assert results[-1]["training_iteration"] == 3
+    assert_same(weights_of(restored), weights_of(undisturbed))
+
+
+def test_a_trial_that_takes_over_another_configuration_equals_a_fresh_one(new_trial, config: dict) -> None:
+    other = config | {"arch": "test_vit", "lr": 2e-3, "seed": 5, "ema_decay": 0.9}
+    fresh, reused = new_trial(other), new_trial(config)
+    reused.train()
+    assert reused.reset(other)
+    assert reused.config == other
+    results = [[record_of(trial.train()) for _ in range(2)] for trial in (fresh, reused)]
+    assert results[0] == results[1]
+    assert_same(weights_of(fresh), weights_of(reused))
+
+
+def test_a_trial_that_takes_over_can_go_on_from_a_checkpoint(new_trial, config: dict, tmp_path: Path) -> None:
+    """What promotion does: an actor that trained another trial resumes a paused one."""
+    undisturbed, actor = new_trial(config), new_trial(config)
+    undisturbed.train()
+    actor.train()
+    actor.save(str(tmp_path))
+    actor.reset(config | {"arch": "test_vit"})
+    actor.train()
+    actor.reset(config)
+    actor.restore(str(tmp_path))
+    assert record_of(actor.train()) == record_of(undisturbed.train())
+    assert_same(weights_of(actor), weights_of(undisturbed))
+
+
+def test_trials_of_one_actor_share_the_open_data_set(new_trial, config: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = new_trial(config)
+    opened = trial.training.dataset
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("opened again")
+
+    monkeypatch.setattr(trial_module, "open_dataset", refuse)
+    trial.reset(config | {"lr": 0.1, "arch": "test_vit"})
+    assert trial.training.dataset is opened
+    with pytest.raises(AssertionError, match="opened again"):
+        trial.reset(config | {"image_size": 64})
+
+
+def test_a_diverged_trial_is_done_at_once_with_score_0(new_trial, config: dict, tmp_path: Path) -> None:
+    trial = new_trial(config | {"lr": 1e30, "clip_grad": None, "warmup_epochs": 0})
+    result = trial.train()
+    assert result["done"]
+    assert result[metrics.DIVERGED] is True
+    assert result[metrics.SCORE] == 0
+    trial.save(str(tmp_path))  # its predictions and record are kept like any other's
+    assert (tmp_path / RECORD).exists()
+
+
+def test_an_actor_uses_as_many_threads_as_its_slot_has_cores(new_trial, config: dict, monkeypatch) -> None:
+    monkeypatch.setattr(Trial, "_slot", lambda self: {"CPU": 2.0})
+    new_trial(config)
+    assert torch.get_num_threads() == 2
+    monkeypatch.setattr(Trial, "_slot", lambda self: {})
+    new_trial(config)
+    assert torch.get_num_threads() == 1
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_memory_does_not_grow_from_trial_to_trial(new_trial, config: dict) -> None:
+    resnet = config | {"arch": "resnet18", "batch_size": 8, "image_size": 32, "augment": "none"}
+    weights_bytes = 11e6 * 4
+    trial = new_trial(resnet)
+    trial.training.machinery.optimizer.step()
+    sizes = []
+    for seed in range(6):
+        trial.reset(resnet | {"seed": seed % 2})
+        images = torch.zeros(2, 3, 32, 32)
+        trial.training.machinery.model(images).sum().backward()
+        trial.training.machinery.optimizer.step()  # now it holds gradients and two moments as well
+        trial.training.best_weights = cpu_weights(trial.training.machinery.model)
+        sizes.append(resident_bytes())
+    # a trial holds five copies of the weights; keeping one copy of each would add four over the last four
+    assert sizes[-1] - sizes[1] < 2 * weights_bytes
