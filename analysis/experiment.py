@@ -7,7 +7,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +32,9 @@ State = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
 ALWAYS_SHOWN = ("arch", "lr")
 """Configuration values that have a column even where all trials share them."""
 
+SHOWN_FIRST = ("trial", "state", "epochs", metrics.BEST_TOP1, metrics.SELECT_LOSS, *ALWAYS_SHOWN)
+"""Columns of the table that a narrow terminal shows too."""
+
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
@@ -44,17 +46,29 @@ def main(
     trials = load_experiment(folder)
     shown = trials.head(top) if top else trials
     if csv is not None:
-        try:
-            shown.to_csv(sys.stdout if csv == "-" else csv, index=False)
-        except OSError as error:
-            raise UsageError(f"--csv {csv}: can't be written ({error.strerror or error}); give another file") from None
+        write_csv(shown, csv)
         return
-    from analysis.tables import trials_table, wide_console
+    from analysis.tables import fitting_columns, trials_table, wide_console
 
-    columns = [name for name in shown.columns if name != "checkpoint"]
-    wide_console().print(trials_table(shown, columns))
+    console = wide_console()
+    others = [name for name in shown.columns if name not in (*SHOWN_FIRST, "checkpoint")]
+    columns = fitting_columns(shown, [*SHOWN_FIRST, *others], console.width)
+    console.print(trials_table(shown, columns))
+    if len(columns) < len(SHOWN_FIRST) + len(others):
+        print(f"without {', '.join([*SHOWN_FIRST, *others][len(columns) :])}: for these use a wider window, or --csv")
     if len(shown) < len(trials):
         print(f"the best {len(shown)} of {len(trials)} trials")
+
+
+def write_csv(trials: "DataFrame", csv: str) -> None:
+    """Write the trials to the file `csv`, or to stdout where it is `-`."""
+    if csv == "-":
+        print(trials.to_csv(index=False), end="")
+        return
+    try:
+        trials.to_csv(csv, index=False)
+    except OSError as error:
+        raise UsageError(f"--csv {csv}: can't be written ({error.strerror or error}); give another file") from None
 
 
 def load_experiment(folder: Path | str) -> "DataFrame":

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 UNWRAPPED = 10_000
 """Characters a line where stdout is no terminal, so that logs and pipes get whole rows and paths."""
 
+GAP = 2
+"""Characters between two columns."""
+
 TITLES = {
     metrics.BEST_EPOCH: "best epoch",
     metrics.BEST_TOP1: "select top-1",
@@ -32,17 +35,32 @@ def wide_console() -> Console:
 
 def trials_table(trials: "DataFrame", columns: Sequence[str]) -> Table:
     """The named columns of `analysis.experiment.load_experiment`, in its order."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for name in columns:
         words = trials[name].dtype.kind not in "fiu"
-        longest = max((len(cell_text(name, value)) for value in trials[name]), default=0)
-        title = TITLES.get(name, name)
         # the name of a trial is what one copies: on a narrow terminal the others give way
-        width = longest if name == "trial" else None
+        width = longest_text(trials, name) if name == "trial" else None
+        title = TITLES.get(name, name)
         table.add_column(title, justify="left" if words else "right", no_wrap=width is not None, min_width=width)
     for row in trials[list(columns)].itertuples(index=False):
         table.add_row(*(cell_text(name, value) for name, value in zip(columns, row, strict=True)))
     return table
+
+
+def fitting_columns(trials: "DataFrame", columns: Sequence[str], width: int) -> list[str]:
+    """The leading ones of the columns that fit on a line of `width` characters; the first in any case."""
+    fitting, used = list(columns[:1]), longest_text(trials, columns[0])
+    for name in columns[1:]:
+        used += GAP + longest_text(trials, name)
+        if used > width:
+            break
+        fitting.append(name)
+    return fitting
+
+
+def longest_text(trials: "DataFrame", name: str) -> int:
+    """Characters of a column's longest cell or of its title."""
+    return max(len(TITLES.get(name, name)), *(len(cell_text(name, value)) for value in trials[name]))
 
 
 def cell_text(name: str, value: Any) -> str:

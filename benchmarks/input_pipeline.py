@@ -1,4 +1,4 @@
-"""Images a second that one core turns into normalised float batches: ours, torchvision's ImageFolder, and timm's loader.
+"""Images a second that one core turns into normalised float batches: ours, torchvision's ImageFolder, timm's loader.
 
 [bold]python -m benchmarks.input_pipeline[/]  measures on the embedded digits at 32 px, in about a minute and a half.
 

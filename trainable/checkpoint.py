@@ -64,6 +64,8 @@ def save_checkpoint(training: Training, folder: Path) -> None:
     save_file(latest, folder / MODEL)
     if training.best_weights and training.best_epoch != training.epoch:
         save_file(training.best_weights, folder / BEST)
+    else:
+        (folder / BEST).unlink(missing_ok=True)  # of an earlier checkpoint in the same folder
     torch.save(training_state(training), folder / STATE)
     np.savez_compressed(folder / PREDICTIONS, logits=training.best_logits, epoch=training.best_epoch)
     write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(trial_record(training), indent=1)))

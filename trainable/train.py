@@ -167,10 +167,13 @@ def train(training: "Training", folder: Path) -> None:
                 for task in progress.task_ids:
                     progress.remove_task(task)
     except KeyboardInterrupt:
-        print(f"stopped after epoch {training.epoch}; go on by: python -m trainable.train --resume {folder}")
+        resume = f"go on by: python -m trainable.train --resume {folder}"
+        print(f"stopped after epoch {training.epoch}; {resume if (folder / LATEST).exists() else 'nothing is saved yet'}")
         raise
     if training.best is None:
         raise UserError(f"the loss diverged in epoch {training.epoch}: lower --lr-base; the record is in {folder}")
+    if training.history[-1][metrics.DIVERGED]:
+        print(f"the loss diverged in epoch {training.epoch}, so the training ends here: lower --lr-base")
     predict_test(training, folder)
     print(f"best val top-1 {training.best[0]:.2%} at epoch {training.best_epoch}, in {folder}")
 

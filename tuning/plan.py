@@ -1,5 +1,6 @@
 """What a search will do, decided and checked before anything starts. Needs neither torch nor Ray."""
 
+import itertools
 import math
 import re
 from datetime import datetime
@@ -143,9 +144,11 @@ def parse_duration(text: str) -> float:
     return total
 
 
-def default_name(space_name: str, now: datetime) -> str:
-    """`swin-20261124-183000`."""
-    return f"{space_name}-{now:%Y%m%d-%H%M%S}"
+def default_name(space_name: str, now: datetime, output: Path) -> str:
+    """`swin-20261124-183000`; a search started in the same second gets `-2`."""
+    name = f"{space_name}-{now:%Y%m%d-%H%M%S}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not (output / name).exists())
 
 
 def check_name(name: str) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray.tune import Callback
@@ -224,7 +225,7 @@ class Progress(Callback):
 
 
 def failure_reason(trial: Trial) -> str:
-    """The last line of a failed trial's error."""
-    error = trial.get_error()
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason was given"
+    """The last line of a failed trial's error.txt, where Ray keeps it until it is copied to the experiment."""
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"

@@ -134,7 +134,7 @@ def new_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
         first_rung=asked.first_rung,
         sampler=asked.sampler,
         seed=asked.seed,
-        name=check_name(asked.name) if asked.name else default_name(space.name, datetime.now()),
+        name=check_name(asked.name) if asked.name else default_name(space.name, datetime.now(), asked.output),
         output=asked.output.absolute(),
         keep_weights=asked.keep_weights,
         wandb=choose_wandb_mode(asked.wandb),
@@ -216,7 +216,7 @@ def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | Non
         print(f"stopped; go on by: {resume_command}")
         return INTERRUPTED
     if not outcome.ended:
-        raise UserError(f"all {outcome.failed} trials failed; see {plan.folder}/*/error.txt, then: {resume_command}")
+        raise UserError(f"no trial ended well, {outcome.failed} failed; see {plan.folder}/*/error.txt")
     code = export(plan)
     print(f"{'resume':8} {resume_command}")
     return code

@@ -44,7 +44,10 @@ RAYS_OWN = (
 
 
 def wandb_callback(plan: SearchPlan) -> "WandbLoggerCallback":
-    """Ray's callback with a run id that a resumed search finds again, and the metrics of `trainable.metrics` only."""
+    """Ray's callback with a run id that a resumed search finds again, and the metrics of `trainable.metrics` only.
+
+    Its files are in the experiment's `wandb` folder, from where `wandb sync` uploads what was recorded offline.
+    """
     from ray.air.integrations.wandb import WandbLoggerCallback
 
     if plan.wandb == "offline":
@@ -54,6 +57,7 @@ def wandb_callback(plan: SearchPlan) -> "WandbLoggerCallback":
         group=plan.name,
         mode=plan.wandb,
         resume="allow",
+        dir=str(plan.folder),
         excludes=[*RAYS_OWN, metrics.DIVERGED],
         upload_timeout=UPLOAD_TIMEOUT_S,
     )

@@ -107,7 +107,7 @@ def test_a_device_file_is_written_to_and_not_replaced(exported: Export, images: 
 def test_an_output_that_cannot_be_written_is_an_error_before_anything_is_predicted(
     exported: Export, images: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="-o .*none/preds.csv: can't be written"):
+    with pytest.raises(UsageError, match=r"-o .*none/preds\.csv: can't be written"):
         main(exported.folder, [images / "test"], str(tmp_path / "none" / "preds.csv"), batch_size=2, device="cpu")
 
 

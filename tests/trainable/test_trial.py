@@ -113,9 +113,9 @@ def test_a_trial_restored_in_another_process_goes_on_as_if_undisturbed(new_trial
     paused.train()
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    paused.save(str(folder))
+    saved = paused.save(str(folder))
     assert {MODEL, STATE, RECORD} <= {file.name for file in folder.iterdir()}
-    restored.restore(str(folder))
+    restored.restore(saved)
     results = [restored.train() for _ in range(2)]
     assert [record_of(result) for result in results] == expected[1:]
     assert results[-1]["done"]
@@ -139,11 +139,11 @@ def test_a_trial_that_takes_over_can_go_on_from_a_checkpoint(new_trial, config: 
     undisturbed, actor = new_trial(config), new_trial(config)
     undisturbed.train()
     actor.train()
-    actor.save(str(tmp_path))
+    saved = actor.save(str(tmp_path))
     actor.reset(config | {"arch": "test_vit"})
     actor.train()
     actor.reset(config)
-    actor.restore(str(tmp_path))
+    actor.restore(saved)
     assert record_of(actor.train()) == record_of(undisturbed.train())
     assert_same(weights_of(actor), weights_of(undisturbed))
 

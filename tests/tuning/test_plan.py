@@ -93,8 +93,11 @@ def test_names_that_are_no_plain_folder_names_are_refused(name):
         check_name(name)
 
 
-def test_the_default_name_says_space_and_time():
-    assert check_name(default_name("swin", datetime(2026, 11, 24, 18, 30))) == "swin-20261124-183000"
+def test_the_default_name_says_space_and_time_and_is_not_taken(tmp_path):
+    now = datetime(2026, 11, 24, 18, 30)
+    assert check_name(default_name("swin", now, tmp_path)) == "swin-20261124-183000"
+    (tmp_path / "swin-20261124-183000").mkdir()
+    assert default_name("swin", now, tmp_path) == "swin-20261124-183000-2"
 
 
 def test_a_plan_survives_its_own_json(make_plan):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,8 +107,27 @@ def test_the_study_holds_every_trial_with_its_epochs(searched, folder):
 
 
 def test_wandb_recorded_one_run_a_trial(searched, folder):
-    runs = list((folder / "runs/whole").rglob("offline-run-*")) or list(Path("/tmp/ray").rglob("offline-run-*"))
-    assert len(runs) >= 6
+    assert len(list((folder / "runs/whole/wandb").glob("offline-run-*"))) == 6
+
+
+def test_two_searches_started_at_once_on_the_same_new_images_both_end(folder, tmp_path, colour_folder):
+    data = tmp_path / "copy"
+    shutil.copytree(colour_folder, data)
+    arguments = [
+        "--space",
+        "tiny.toml",
+        "--data",
+        data,
+        "--trials",
+        1,
+        "--epochs",
+        1,
+        "--cache-dir",
+        tmp_path / "cache",
+    ]
+    both = [subprocess.Popen(command(*arguments, "--name", f"twin{number}"), cwd=folder) for number in (1, 2)]
+    assert [process.wait(timeout=200) for process in both] == [0, 0]
+    assert len(list((tmp_path / "cache").glob("copy-*/manifest.json"))) == 1
 
 
 def test_a_name_that_exists_is_refused_and_nothing_is_touched(searched, folder, colour_folder):

@@ -1,0 +1,52 @@
+"""Which share of an experiment's slot time was spent inside training and evaluation, from the files it left."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from trainable import metrics
+from trainable.errors import UserError
+
+STARTED = "experiment_state-"
+"""Ray's own file, named by the second in which the search began."""
+
+
+class SlotShare(NamedTuple):
+    """`inside_s` seconds of training and evaluation, as a share of slots x seconds since the start or first step."""
+
+    inside_s: float
+    slots: int
+    since_start_s: float
+    since_first_step_s: float
+
+    @property
+    def since_start(self) -> float:
+        """Share of the slot time from the start of the search."""
+        return self.inside_s / (self.slots * self.since_start_s)
+
+    @property
+    def since_first_step(self) -> float:
+        """Share of the slot time from when the first trial's first epoch began."""
+        return self.inside_s / (self.slots * self.since_first_step_s)
+
+
+def slot_share(folder: Path, slots: int) -> SlotShare:
+    """Read the experiment in `folder`; times are whole seconds, so it must have run much longer than one."""
+    records = [json.loads(line) for path in folder.glob("*/result.json") for line in path.read_text().splitlines()]
+    starts = [began_at(path) for path in folder.glob(f"{STARTED}*.json")]
+    if not records or not starts:
+        raise UserError(f"--share {folder}: no experiment with finished epochs; give a folder such as runs/NAME")
+    end = max(record["timestamp"] for record in records)
+    first_step = min(record["timestamp"] - record["time_this_iter_s"] for record in records)
+    return SlotShare(
+        inside_s=sum(record[metrics.SECONDS_TRAIN] + record[metrics.SECONDS_EVAL] for record in records),
+        slots=slots,
+        since_start_s=end - min(starts),
+        since_first_step_s=end - first_step,
+    )
+
+
+def began_at(path: Path) -> float:
+    """The local time in a name such as `experiment_state-2026-11-24_14-57-26.json`, as seconds since 1970."""
+    return datetime.strptime(path.stem.removeprefix(STARTED), "%Y-%m-%d_%H-%M-%S").timestamp()
