@@ -1,13 +1,11 @@
-"""A trial's newest checkpoint, read without torch. The names are those of `trainable.checkpoint`; a test holds it."""
+"""A trial's newest checkpoint, read without torch."""
 
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainable import metrics
-
-MODEL, BEST = "model.safetensors", "best.safetensors"
-PREDICTIONS, RECORD = "predictions.npz", "trial.json"
+from trainable.files import BEST, MODEL, RECORD
 
 
 class Checkpoint(NamedTuple):

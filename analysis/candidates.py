@@ -7,9 +7,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from analysis._checkpoints import PREDICTIONS, newest_checkpoint
+from analysis._checkpoints import newest_checkpoint
 from trainable.config import TrialConfig, make_config
 from trainable.errors import UserError
+from trainable.files import PREDICTIONS
 
 if TYPE_CHECKING:
     from pandas import DataFrame

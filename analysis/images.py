@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from trainable.data._files import EXTENSIONS
+from trainable.data.files import EXTENSIONS
 from trainable.errors import UsageError, UserError
 
 

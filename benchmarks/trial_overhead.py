@@ -12,6 +12,7 @@ no trial early. Stock: a function that imports torch, timm and albumentations, a
 re-used. Ours: the search of `tuning.run`, and its Trainable with only the passes through the model replaced.
 
 Each side is a process of its own with a Ray of its own, and the wall time is that process's, from start to exit.
+Ray's worker processes get the usual priority on both sides, since its lower one lets other programs starve them.
 Lost a trial: (wall seconds x slots - trials x epochs x seconds) / trials. The least possible wall time is 48 s.
 
 --share: inside = the sum of seconds_train + seconds_eval over all epochs. The first share divides it by slots x (last
@@ -25,6 +26,7 @@ Time: (to be filled in)
 Result: (to be filled in)
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -67,7 +69,7 @@ def main(
         show_share(share, slots, json_file)
         return
     if quick:
-        trials, epochs, seconds, rounds = 2, 1, 0.0, 1
+        trials, epochs, seconds, rounds = 1, 1, 0.0, 1
     with tempfile.TemporaryDirectory(prefix="trial-overhead-") as scratch:
         task = Task(
             data=write_digits(Path(scratch) / "digits"),
@@ -122,7 +124,11 @@ def run_side(name: str, task: Task, update: partial) -> float:
         log = Path(output) / "log.txt"
         command = [sys.executable, "-m", "benchmarks._overhead_side", name, own.model_dump_json()]
         started = time.perf_counter()
-        with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+        environment = os.environ | {
+            "RAY_worker_niceness": "0"
+        }  # Ray's 15 would let any other program starve the trials
+        streams: dict[str, Any] = {"stdout": log.open("w"), "stderr": subprocess.STDOUT}
+        with streams["stdout"], subprocess.Popen(command, env=environment, **streams) as process:
             try:
                 while process.poll() is None:
                     time.sleep(POLL_S)

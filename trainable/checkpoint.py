@@ -12,21 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from trainable.config import TrialConfig
 from trainable.errors import UserError
-from trainable.files import write_atomically
+from trainable.files import BEST, MODEL, PREDICTIONS, RECORD, STATE, write_atomically
 from trainable.training import Training, cpu_weights
-
-MODEL = "model.safetensors"
-"""Weights that were evaluated at the latest epoch."""
-BEST = "best.safetensors"
-"""The same at the best epoch; absent where the latest is the best."""
-STATE = "state.pt"
-"""Optimiser, scaler, moving average and progress; loadable with torch.load(weights_only=True)."""
-PREDICTIONS = "predictions.npz"
-"""float16 logits (images, classes) on `select` at the best epoch, with the epoch's number."""
-RECORD = "trial.json"
-"""Configuration, the record of each epoch, dataset fingerprint, versions. Written last: its presence means complete."""
-WEIGHTS = (MODEL, BEST, STATE)
-"""What is large, and kept only for trials that run or are among the best."""
 
 
 def training_state(training: Training) -> dict[str, Any]:

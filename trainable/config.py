@@ -18,7 +18,9 @@ DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
 class TrialConfig(BaseModel):
     """One configuration: the architecture, its hyper-parameters, the data and the seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     data: Path
     """Folder of labelled images, in the Tiny-ImageNet or the class-folder layout."""

@@ -1,5 +1,6 @@
 """How every `python -m` command starts and how it fails: one line on stderr, exit code 2 for usage, 1 for failure."""
 
+import os
 import sys
 from typing import Any
 
@@ -23,6 +24,9 @@ def run_app(app: typer.Typer) -> None:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         code = error.exit_code
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED

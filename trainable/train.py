@@ -168,7 +168,9 @@ def train(training: "Training", folder: Path) -> None:
                     progress.remove_task(task)
     except KeyboardInterrupt:
         resume = f"go on by: python -m trainable.train --resume {folder}"
-        print(f"stopped after epoch {training.epoch}; {resume if (folder / LATEST).exists() else 'nothing is saved yet'}")
+        print(
+            f"stopped after epoch {training.epoch}; {resume if (folder / LATEST).exists() else 'nothing is saved yet'}"
+        )
         raise
     if training.best is None:
         raise UserError(f"the loss diverged in epoch {training.epoch}: lower --lr-base; the record is in {folder}")

@@ -17,10 +17,11 @@ from rich.console import Console
 
 from trainable import metrics
 from trainable.architectures import timm_name
-from trainable.checkpoint import WEIGHTS, library_versions
+from trainable.checkpoint import library_versions
 from trainable.config import TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.errors import UserError
+from trainable.files import WEIGHTS
 from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
 from tuning.plan import SearchPlan, architectures_of, expected_budget, largest_configurations

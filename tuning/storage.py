@@ -74,7 +74,7 @@ def check_unchanged(plan: SearchPlan, facts: dict[str, Any]) -> None:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The epoch records of all trials in the order of their time, each with its `trial_name`; a half-written last line
+    """The epoch records of all trials in the order of their time, each with its `trial_name`; a half-written line
     is left out."""
     files = sorted(folder.glob(f"*/{RESULTS}"))
     records = [record | {"trial_name": path.parent.name} for path in files for record in _lines(path)]
@@ -86,7 +86,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except ValueError:
-            return
+            continue
 
 
 def code_facts() -> dict[str, Any]:

@@ -23,6 +23,12 @@ TRIALS = {"0001-test_resnet": ("test_resnet", 3e-3), "0002-test_convnext": ("tes
 PLAN = {"space": {"name": "tiny"}, "epochs": 2, "scheduler": "asha", "sampler": "tpe", "seed": 0}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Models this small are only slowed by more threads, the more so on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders of noisy, overlapping colours: 14 for training and 6 for val a class, and 4 for test."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from analysis import load_ensemble
 from analysis.ensemble import Ensemble
 from analysis.export import Export
 from analysis.manifest import MemberModel
+from analysis.members import REBUILD
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.data.layouts import ClassName
@@ -71,6 +73,24 @@ def test_a_prediction_does_not_depend_on_the_batch_around_it(two_sizes: Ensemble
 def test_images_of_another_size_or_type_are_refused(two_sizes: Ensemble, images: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(images, \d+, \d+, 3\) for each image size of \(32, 48\)"):
         two_sizes.predict(images)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"arch": "resnet18", "drop_rate": 0.3, "drop_path_rate": 0.2},
+        {"arch": "vit_small", "patch_size": 8, "attn_drop_rate": 0.1, "drop_path_rate": 0.2},
+        {"arch": "deit_small", "drop_rate": 0.3},
+        {"arch": "swin_tiny", "drop_rate": 0.3, "attn_drop_rate": 0.1, "drop_path_rate": 0.2},
+    ],
+)
+def test_what_a_member_keeps_of_its_configuration_is_enough_to_rebuild_it(values: dict[str, Any]) -> None:
+    trained = TrialConfig(data=Path("x"), image_size=32, ema_decay=0.9, **values)
+    rebuilt = TrialConfig(data=Path("x"), **trained.model_dump(include=REBUILD))
+    with torch.device("meta"):
+        states = [build_model(config, 5, 32).state_dict() for config in (trained, rebuilt)]
+    shapes, again = ({name: value.shape for name, value in state.items()} for state in states)
+    assert again == shapes
 
 
 def test_a_missing_folder_is_a_wrong_path(tmp_path: Path) -> None:

@@ -148,11 +148,6 @@ def test_the_latest_weights_do_not_stand_in_for_deleted_best_ones(tmp_path: Path
     assert _checkpoints.Checkpoint(tmp_path, latest_is_best | {"best_epoch": 0}).best_weights is None
 
 
-def test_the_names_of_a_checkpoints_files_are_those_it_was_written_with() -> None:
-    for name in ("MODEL", "BEST", "PREDICTIONS", "RECORD"):
-        assert getattr(_checkpoints, name) == getattr(checkpoint, name)
-
-
 def test_a_missing_folder_is_an_error_that_names_the_experiments_there_are(experiment: Path) -> None:
     with pytest.raises(UsageError, match=rf"none: no such folder; there are {experiment}"):
         load_experiment(experiment.parent / "none")

@@ -53,9 +53,7 @@ def test_an_unknown_device_is_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])
-@pytest.mark.parametrize(
-    ("asked", "dtype"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
+@pytest.mark.parametrize(("asked", "dtype"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_the_arithmetic_asked_for_is_taken_and_said(device: torch.device, asked, dtype) -> None:
     arithmetic = choose_arithmetic(asked, device)
     assert (arithmetic.dtype, arithmetic.reason) == (dtype, f"{asked} as asked")
@@ -93,7 +91,12 @@ def test_auto_on_a_gpu_takes_bf16_or_else_fp16(gpus, has_bf16: bool, dtype, reas
 
 @pytest.mark.parametrize(
     ("capabilities", "native"),
-    [({}, False), ({"avx512_f": True, "amx_bf16": False}, False), ({"amx_bf16": True}, True), ({"avx512_bf16": True}, True)],
+    [
+        ({}, False),
+        ({"avx512_f": True, "amx_bf16": False}, False),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": True}, True),
+    ],
 )
 def test_amx_and_avx512_bf16_count_as_native(monkeypatch, capabilities: dict, native: bool) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)

@@ -175,7 +175,7 @@ def test_a_runs_predictions_name_each_test_image_and_mostly_its_colour(undisturb
 
 
 def test_a_run_that_was_killed_and_one_that_was_interrupted_go_on_as_if_undisturbed(
-    undisturbed: tuple[Path, str], options: list[str], tmp_path: Path
+    undisturbed: tuple[Path, str], options: list[str], run_here, tmp_path: Path
 ) -> None:
     killed = start(tmp_path, *[option.replace("--lr_base", "--lr-base") for option in options])
     wait_for(lambda: epochs_done(tmp_path) >= 1, killed)
@@ -194,7 +194,7 @@ def test_a_run_that_was_killed_and_one_that_was_interrupted_go_on_as_if_undistur
     assert "Traceback" not in err
     assert epochs_done(tmp_path) < EPOCHS
 
-    code, out, err = finish(start(tmp_path, "--resume", str(run / train.LATEST), "--threads", "1"))
+    code, out, err = run_here("--resume", run / train.LATEST, "--threads", 1)
     assert (code, err) == (0, "")
     assert re.search(rf"latest\.pth\.tar: \d+ of {EPOCHS} epochs are done", out)
     expected = undisturbed[0]
@@ -330,11 +330,20 @@ def test_a_mistake_is_one_line_on_stderr(
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_mistake_shows_no_traceback_in_a_real_process_either(colour_folder: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, "--data", str(colour_folder), "--arch", "test_resnet", "--attn-drop-rate", "0.1")
-    code, _, err = finish(process)
-    assert code == 1
-    assert err == "error: test_resnet has no attn_drop_rate: leave it out (got 0.1)\n"
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--epochs", "0"], 2, "options: epochs = 0: Input should be greater than or equal to 1"),
+        (["--arch"], 2, "Option '--arch' requires an argument."),
+        (["--config", "no.json"], 1, "no.json: No such file or directory; give the params.json of a trial"),
+    ],
+)
+def test_a_mistake_is_one_line_in_a_process_of_its_own_too(
+    tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    """Those mistakes that are found before torch is imported, for the tests' time."""
+    left, _, err = finish(start(tmp_path, *arguments))
+    assert (left, err) == (code, f"error: {message}\n")
 
 
 def test_help_does_not_wait_for_torch(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ JOIN_A_CLUSTER_WITH_A_LOGICAL_GPU = """
 import json, sys
 from pathlib import Path
 import ray
+import tuning.search
 from rich.console import Console
 from search_spaces import Choice, Float, Space
 from tuning.plan import SearchPlan
@@ -27,13 +28,14 @@ space = Space(
 plan = SearchPlan(space=space, trial={"data": data}, trials=3, epochs=2, name="shared", output=Path(output))
 create_experiment(plan, prepare_data(plan, progress=False))
 ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-slots = gpu_slots(plan, "0.5", None, None)
+tuning.search.measure_peak_bytes = lambda configurations: (6 * 2**30, 16 * 2**30)  # the GPU that isn't here
+slots = gpu_slots(plan, "auto", None, None)
 outcome = run_search(plan, slots, 100, "none", Console(quiet=True), resumed=False)
 print(json.dumps({"slots": slots._asdict(), "ended": outcome.ended, "failed": outcome.failed}))
 """
 
 
-def test_two_trials_share_a_logical_gpu(tmp_path, colour_folder):
+def test_two_trials_share_a_logical_gpu_as_the_measured_memory_allows(tmp_path, colour_folder):
     arguments = [sys.executable, "-c", JOIN_A_CLUSTER_WITH_A_LOGICAL_GPU, str(colour_folder), str(tmp_path)]
     answer = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=200)
     assert answer.returncode == 0, answer.stderr

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from trainable.data._files import class_ids, images, images_below, lines, others, shorter_side
+from trainable.data.files import class_ids, images, images_below, lines, others, shorter_side
 from trainable.errors import UsageError, UserError
 
 ANNOTATIONS = "val/val_annotations.txt"

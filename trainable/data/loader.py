@@ -73,7 +73,7 @@ def train_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin,
-        generator=torch.Generator(),  # else each new iterator draws from torch's global one, which mixing and dropout use
+        generator=torch.Generator(),  # else each iterator draws from the global one, which dropout and mixing use
     )
 
 
