@@ -42,7 +42,7 @@ def test_a_gpu_where_there_is_none_is_an_error(gpus, name: str) -> None:
 
 def test_a_gpu_beyond_the_last_is_an_error(gpus) -> None:
     gpus(2)
-    with pytest.raises(UsageError, match="--device cuda:2: .*2 CUDA devices"):
+    with pytest.raises(UsageError, match=r"--device cuda:2: .*2 CUDA devices"):
         choose_device("cuda:2")
 
 
