@@ -35,7 +35,7 @@ from trainable.errors import UsageError
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 OURS, PLAIN = "ours", "plain"
-QUICK_IMAGES = 64
+QUICK_IMAGES = 16
 
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
@@ -57,7 +57,7 @@ def main(
     if is_digits:
         write_digits(root)
     if quick:
-        rounds, images = 1, QUICK_IMAGES
+        rounds, images, threads = 1, QUICK_IMAGES, 1
     values = {"data": root, "image_size": image_size, "arch": arch, "batch_size": batch_size, "augment": augment}
     config = make_config(values | {"flip": not is_digits, "epochs": rounds + 1}, "options", UsageError)
     epochs, facts = both_sides(config, device, threads, images)
