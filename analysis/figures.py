@@ -12,11 +12,11 @@ from analysis.candidates import Candidate
 from analysis.ensemble import Ensemble
 from analysis.manifest import ClassEntry, Figures, Manifest, Member
 from analysis.select import score_logits
-from trainable.checkpoint import library_versions
 from trainable.data.dataset import Dataset
 from trainable.data.loader import in_order
 from trainable.epoch import HeldOutScores
 from trainable.training import EVAL_BATCH
+from trainable.versions import library_versions
 
 
 def evaluate(ensemble: Ensemble, dataset: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -104,8 +104,6 @@ def search_by_hand(task: Task) -> None:
 
 def search_by_ours(task: Task) -> None:
     """`python -m tuning.run --scheduler none`, with trials whose epochs are of fixed length."""
-    from unittest.mock import patch
-
     from rich.console import Console
 
     import tuning.search
@@ -128,23 +126,25 @@ def search_by_ours(task: Task) -> None:
     create_experiment(plan, facts | code_facts())
     dashboard = tuning.search.start_ray(None, task.slots, verbose=False)
     slots = plan_slots(task.slots, 0, 1, 0, None)
-    with patch.object(tuning.search, "Trial", fixed_epoch_trial(task.seconds)):
-        outcome = tuning.search.run_search(plan, slots, facts["images"]["train"], dashboard, Console(quiet=True), False)
+    train_images, console = facts["images"]["train"], Console(quiet=True)
+    trainable = fixed_epoch_trial(task.seconds)
+    outcome = tuning.search.run_search(plan, slots, train_images, dashboard, console, False, trainable)
     if outcome.failed or outcome.ended != task.trials:
         raise RuntimeError(f"{outcome.failed} trials failed, {outcome.ended} of {task.trials} ended")
 
 
 def fixed_epoch_trial(seconds: float) -> type:
     """Our Trainable with only the passes through the model replaced: it scores random logits."""
-    import torch
-
-    from trainable.epoch import TrainScores
     from trainable.trial import Trial
 
     class FixedEpochTrial(Trial):
         """Everything of a trial but the training itself."""
 
         def setup(self, config: dict[str, Any]) -> None:
+            import torch  # in the trial's process only
+
+            from trainable.epoch import TrainScores
+
             super().setup(config)
             training = self.training
             machinery, classes = training.machinery, training.dataset.num_classes

@@ -10,20 +10,8 @@ import torch
 from timm.layers.helpers import to_2tuple
 from torch import nn
 
-from trainable.config import DEFAULT_RATES, TrialConfig
+from trainable.config import ARCHITECTURES, DEFAULT_RATES, TrialConfig
 from trainable.errors import UsageError, UserError
-
-TIMM_NAMES = {
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "resnet50": "resnet50",
-    "resnet101": "resnet101",
-    "resnet152": "resnet152",
-    "vit_small": "vit_small_patch16_224",
-    "deit_small": "deit_small_distilled_patch16_224",
-    "swin_tiny": "swin_tiny_patch4_window7_224",
-}
-"""Our short names and the timm model behind each; any other timm name works too."""
 
 SMALL_IMAGE = 96
 """Below this many pixels ResNets get the small stem and ViTs the small patches."""
@@ -31,12 +19,12 @@ SMALL_IMAGE = 96
 
 def timm_name(arch: str) -> str:
     """The timm model behind `arch`; an unknown name is an error that lists the nearest known ones."""
-    name = TIMM_NAMES.get(arch, arch)
+    name = ARCHITECTURES.get(arch, arch)
     if not timm.is_model(name):
-        known = [*TIMM_NAMES, *timm.list_models()]
+        known = [*ARCHITECTURES, *timm.list_models()]
         near = difflib.get_close_matches(arch, known, n=3)
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        known_names = ", ".join(TIMM_NAMES)
+        known_names = ", ".join(ARCHITECTURES)
         raise UsageError(f"architecture {arch!r} is unknown: {hint}known are {known_names} and every timm model")
     return name
 

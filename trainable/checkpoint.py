@@ -2,7 +2,6 @@
 
 import json
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from trainable.config import TrialConfig
 from trainable.errors import UserError
 from trainable.files import BEST, MODEL, PREDICTIONS, RECORD, STATE, write_atomically
 from trainable.training import Training, cpu_weights
+from trainable.versions import library_versions
 
 
 def training_state(training: Training) -> dict[str, Any]:
@@ -87,11 +87,6 @@ def trial_record(training: Training) -> dict[str, Any]:
         "versions": library_versions(),
         "seed": training.config.seed,
     }
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide what a training computes."""
-    return {name: version(name) for name in ("torch", "timm", "torchvision", "albumentations", "numpy")}
 
 
 def save_single_run(training: Training, path: Path, best: bool) -> None:

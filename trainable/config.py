@@ -14,6 +14,18 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
 """What the single run uses for a rate that isn't given, where the architecture has it."""
 
+ARCHITECTURES = {
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "resnet50": "resnet50",
+    "resnet101": "resnet101",
+    "resnet152": "resnet152",
+    "vit_small": "vit_small_patch16_224",
+    "deit_small": "deit_small_distilled_patch16_224",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+}
+"""Our short names and the timm model behind each; any other timm name works too."""
+
 
 class TrialConfig(BaseModel):
     """One configuration: the architecture, its hyper-parameters, the data and the seed."""

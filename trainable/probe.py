@@ -1,14 +1,12 @@
 """How much GPU memory a configuration needs, measured by two real training steps."""
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from trainable.config import TrialConfig
 from trainable.data.dataset import open_dataset
-from trainable.data.mixing import BatchMixer
-from trainable.epoch import train_epoch
-from trainable.training import build_machinery
+
+if TYPE_CHECKING:
+    import torch
 
 STEPS = 2
 """The first step allocates the optimiser's state; the second one shows the peak."""
@@ -19,6 +17,8 @@ def measure_peak_bytes(configurations: list[dict[str, Any]]) -> tuple[int, int]:
 
     One that doesn't fit at all counts as the whole GPU.
     """
+    import torch  # here, not above: the process that runs the search never needs it
+
     device = torch.device("cuda")
     _, total_bytes = torch.cuda.mem_get_info(device)
     try:
@@ -27,7 +27,13 @@ def measure_peak_bytes(configurations: list[dict[str, Any]]) -> tuple[int, int]:
         return total_bytes, total_bytes
 
 
-def _peak_bytes(config: TrialConfig, device: torch.device) -> int:
+def _peak_bytes(config: TrialConfig, device: "torch.device") -> int:
+    import torch
+
+    from trainable.data.mixing import BatchMixer
+    from trainable.epoch import train_epoch
+    from trainable.training import build_machinery
+
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     dataset = open_dataset(

@@ -1,18 +1,15 @@
 """The Ray Trainable: one `step` is one epoch of one trial. Everything it does is in `training` and `checkpoint`."""
 
 import gc
+import sys
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
-from trainable.checkpoint import load_checkpoint, save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
-from trainable.device import choose_device
-from trainable.training import Training
 
 DataKey = tuple[Path, int | None, int, Path | None, bool]
 
@@ -23,7 +20,15 @@ class Trial(tune.Trainable):
     _dataset: tuple[DataKey, Dataset] | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open the data and build the training; also called for each further trial of this actor."""
+        """Open the data and build the training; also called for each further trial of this actor.
+
+        torch and timm are imported here, in the actor: the process that runs the search never needs them.
+        """
+        import torch
+
+        from trainable.device import choose_device
+        from trainable.training import Training
+
         resources = self._slot()
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
         self.cleanup()
@@ -53,17 +58,22 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the folder that `trainable.checkpoint` describes."""
+        from trainable.checkpoint import save_checkpoint
+
         save_checkpoint(self.training, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Continue from such a folder, given by its path."""
+        from trainable.checkpoint import load_checkpoint
+
         load_checkpoint(self.training, Path(checkpoint))
 
     def cleanup(self) -> None:
         """Give the training's memory and worker processes back."""
         vars(self).pop("training", None)
         gc.collect()
-        if torch.cuda.is_available():
+        torch = sys.modules.get("torch")
+        if torch and torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 

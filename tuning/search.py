@@ -16,14 +16,13 @@ from ray.tune.experiment import Trial as RayTrial
 from rich.console import Console
 
 from trainable import metrics
-from trainable.architectures import timm_name
-from trainable.checkpoint import library_versions
-from trainable.config import TrialConfig
+from trainable.config import ARCHITECTURES, TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.errors import UserError
 from trainable.files import WEIGHTS
 from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
+from trainable.versions import library_versions
 from tuning.plan import SearchPlan, architectures_of, expected_budget, largest_configurations
 from tuning.progress import Progress
 from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
@@ -46,8 +45,7 @@ class Outcome(NamedTuple):
 def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
     """Decode and split the data set before any trial starts; returns the facts that identify it."""
     config = TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs})
-    for arch in architectures_of(plan.space):
-        timm_name(arch)
+    check_architectures(architectures_of(plan.space))
     dataset = open_dataset(
         config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images, progress=progress
     )
@@ -57,6 +55,16 @@ def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
         "images": {name: len(rows) for name, rows in dataset.splits._asdict().items()},
         "versions": library_versions() | {name: version(name) for name in ("ray", "optuna")},
     }
+
+
+def check_architectures(names: list[str]) -> None:
+    """UsageError for a name that is neither ours nor timm's; timm takes seconds to import, so it's asked last."""
+    others = [name for name in names if name not in ARCHITECTURES]
+    if others:
+        from trainable.architectures import timm_name
+
+        for name in others:
+            timm_name(name)
 
 
 def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
@@ -101,7 +109,13 @@ def measured_fraction(plan: SearchPlan) -> float:
 
 
 def run_search(
-    plan: SearchPlan, slots: Slots, train_images: int, dashboard: str, console: Console, resumed: bool
+    plan: SearchPlan,
+    slots: Slots,
+    train_images: int,
+    dashboard: str,
+    console: Console,
+    resumed: bool,
+    trainable: type[tune.Trainable] = Trial,
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
     records = read_records(plan.folder) if resumed else []
@@ -112,7 +126,7 @@ def run_search(
         callbacks.append(wandb_callback(plan))
     with progress, clean_stop() as interrupt:
         analysis = tune.run(
-            Trial,
+            trainable,
             name=plan.name,
             storage_path=str(plan.output),
             config=plan.trial | plan.space.fixed | {"epochs": plan.epochs},

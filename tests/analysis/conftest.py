@@ -13,10 +13,11 @@ from PIL import Image
 from analysis.experiment import load_experiment
 from analysis.export import Export, export
 from trainable import metrics
-from trainable.checkpoint import library_versions, save_checkpoint
+from trainable.checkpoint import save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
 from trainable.training import Training
+from trainable.versions import library_versions
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 200, 60), "red": (200, 60, 40)}
 TRIALS = {"0001-test_resnet": ("test_resnet", 3e-3), "0002-test_convnext": ("test_convnext", 1e-3)}

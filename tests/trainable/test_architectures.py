@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trainable.architectures import (
-    TIMM_NAMES,
+    ARCHITECTURES,
     build_model,
     has_rate,
     normalisation,
@@ -30,7 +30,7 @@ def config(arch: str, **values) -> TrialConfig:
 
 
 @pytest.mark.parametrize("size", [32, 64])
-@pytest.mark.parametrize("arch", TIMM_NAMES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_builds_trains_and_answers_for_each_class(arch: str, size: int) -> None:
     if arch in ("resnet101", "resnet152") and size == 64:
         pytest.skip("as resnet50 at 64 px, but slow")
@@ -141,7 +141,7 @@ def test_rates_reach_the_model() -> None:
     assert model.blocks[-1].drop_path1.drop_prob == 0.5
 
 
-@pytest.mark.parametrize("arch", TIMM_NAMES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_only_attention_models_have_a_rate_for_attention(arch: str) -> None:
     assert has_rate(arch, "attn_drop_rate") == (not arch.startswith("resnet"))
     assert has_rate(arch, "drop_rate")
@@ -160,7 +160,7 @@ def test_without_an_architecture_the_rates_are_those_of_the_default_one() -> Non
 
 @pytest.mark.parametrize(("wrong", "near"), [("swin_tinny", "swin_tiny"), ("resnet19", "resnet18"), ("vit-small", "")])
 def test_an_unknown_architecture_names_the_known_and_the_near_ones(wrong: str, near: str) -> None:
-    known = ".*".join(TIMM_NAMES)
+    known = ".*".join(ARCHITECTURES)
     with pytest.raises(UsageError, match=rf"'{wrong}' is unknown: .*known are {known} and every timm model") as error:
         timm_name(wrong)
     assert re.search(rf"did you mean .*{near}", str(error.value))
