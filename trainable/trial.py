@@ -2,14 +2,19 @@
 
 import gc
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
+
+CHECKPOINT_SHARE = 0.05
+"""Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
 
 DataKey = tuple[Path, int | None, int, Path | None, bool]
 
@@ -18,6 +23,8 @@ class Trial(tune.Trainable):
     """Trains the configuration that Ray hands over; its actor, imports, CUDA context and open data set are re-used."""
 
     _dataset: tuple[DataKey, Dataset] | None = None
+    _checkpoint_s = 0.0
+    """What the last checkpoint took of this actor's time, with Ray's copy of it to the experiment's folder."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Open the data and build the training; also called for each further trial of this actor.
@@ -29,6 +36,8 @@ class Trial(tune.Trainable):
         from trainable.device import choose_device
         from trainable.training import Training
 
+        self._save_started: float | None = None
+        self._saved_at = time.perf_counter()
         resources = self._slot()
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
         self.cleanup()
@@ -52,12 +61,21 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch; the record says `done` at the full length, and at once where the loss diverged."""
+        """One epoch; the record says `done` at the full length, and at once where the loss diverged.
+
+        It asks Ray for a checkpoint where enough time has passed for one to be cheap. Ray also writes one when a trial
+        ends or pauses.
+        """
+        if self._save_started is not None:
+            self._saved_at = time.perf_counter()
+            self._checkpoint_s, self._save_started = self._saved_at - self._save_started, None
         record = self.training.run_epoch()
-        return record | {"done": self.training.done}
+        due = (time.perf_counter() - self._saved_at) * CHECKPOINT_SHARE >= self._checkpoint_s
+        return record | {DONE: self.training.done, SHOULD_CHECKPOINT: due}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the folder that `trainable.checkpoint` describes."""
+        self._save_started = time.perf_counter()
         from trainable.checkpoint import save_checkpoint
 
         save_checkpoint(self.training, Path(checkpoint_dir))

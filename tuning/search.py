@@ -136,7 +136,7 @@ def run_search(
             resources_per_trial={"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
             max_concurrent_trials=slots.concurrent,
             reuse_actors=True,
-            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1),
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=True, num_to_keep=1),
             time_budget_s=plan.time_budget_s,
             trial_name_creator=trial_name,
             trial_dirname_creator=trial_name,
