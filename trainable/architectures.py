@@ -42,24 +42,32 @@ def size_arguments(arch: str, image_size: int, patch_size: int | None = None) ->
         raise UserError(f"patch_size is for ViT and DeiT; {arch} has none: leave it out")
     if name.startswith("swin_"):
         return {"img_size": image_size, "window_size": swin_window(image_size)}
-    return {}
+    return {"img_size": image_size} if takes(arch, "img_size", image_size) else {}
 
 
 def swin_window(image_size: int) -> int:
-    """The largest window of at most 7 that divides the first feature map (image / 4): other windows pad."""
+    """The largest window of at most 7 that divides the first feature map (image / 4): other windows pad.
+
+    Where none above 3 does, it is 7 all the same: windows of one or two patches would attend to almost nothing.
+    """
     feature_map = max(1, image_size // 4)
-    return max(window for window in range(1, 8) if feature_map % window == 0)
+    return max((window for window in range(4, 8) if feature_map % window == 0), default=7)
+
+
+def has_rate(arch: str, rate: str) -> bool:
+    """Whether `arch` has the dropout rate."""
+    return takes(arch, rate, 0.1)
 
 
 @cache
-def has_rate(arch: str, rate: str) -> bool:
-    """Whether `arch` has the dropout rate; asked of timm itself, without allocating weights."""
-    arguments: dict[str, Any] = {rate: 0.1}
+def takes(arch: str, argument: str, value: float) -> bool:
+    """Whether timm builds `arch` with such an argument; asked of timm itself, without allocating weights."""
+    arguments: dict[str, Any] = {argument: value}
     try:
         with torch.device("meta"):
             timm.create_model(timm_name(arch), **arguments)
     except TypeError as error:
-        if rate in str(error):
+        if argument in str(error):
             return False
         raise
     return True
@@ -87,6 +95,8 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = _create(config, arguments | {"num_classes": num_classes})
+        if isinstance(config.pretrained, Path):
+            check_weights_match(model, config)
         plain_stem = isinstance(getattr(model, "conv1", None), nn.Conv2d)  # resnet50d and the like have others
         if timm_name(config.arch).startswith("resnet") and plain_stem and image_size < SMALL_IMAGE:
             shrink_stem(model, keep_weights=config.pretrained is not False)
@@ -102,15 +112,28 @@ def pretrained_arguments(pretrained: bool | Path) -> dict[str, Any]:
     return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(pretrained)}}
 
 
+def check_weights_match(model: nn.Module, config: TrialConfig) -> None:
+    """UserError where a local file holds another architecture's weights: timm would only log it and train from scratch.
+
+    A file may lack a head or name some layers otherwise, so half of the model's names must be in it.
+    """
+    path = Path(str(config.pretrained))
+    wanted, there = set(model.state_dict()), set(timm.models.load_state_dict(str(path)))
+    missing = sorted(wanted - there)
+    if len(missing) > len(wanted) / 2:
+        raise UserError(
+            f"{config.arch}: pretrained weights ({path}) can't be loaded: Missing {len(missing)} of its {len(wanted)} "
+            f"names, the first is {missing[0]}; give a file of the same architecture"
+        )
+
+
 def _create(config: TrialConfig, arguments: dict[str, Any]) -> nn.Module:
     try:
         return timm.create_model(timm_name(config.arch), **arguments)
-    except TypeError as error:
-        raise UserError(f"{config.arch}: timm can't build it with {arguments}: {error}") from error
-    except Exception as error:
+    except Exception as error:  # timm's models raise whatever their constructors happen to
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         if config.pretrained is False:
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"{config.arch}: timm can't build it with {arguments}: {reason}") from error
         raise UserError(
             f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: {reason}; "
             "download them first and give the file: --pretrained FILE"

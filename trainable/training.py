@@ -155,13 +155,14 @@ def build_machinery(config: TrialConfig, dataset: Dataset, device: torch.device,
 def cosine_with_warmup(
     optimizer: torch.optim.Optimizer, config: TrialConfig, updates_per_epoch: int
 ) -> CosineLRScheduler:
-    """Linear warm-up from 1 % of the peak, then a cosine to 0 at the last update (Loshchilov & Hutter 2017)."""
-    warmup_epochs = min(config.warmup_epochs, config.epochs / 5)
+    """Linear warm-up from 1 % of the peak, then a cosine towards 0 after the last update (Loshchilov & Hutter 2017)."""
+    warmup_updates = round(min(config.warmup_epochs, config.epochs / 5) * updates_per_epoch)
     return CosineLRScheduler(
         optimizer,
-        t_initial=config.epochs * updates_per_epoch,
-        warmup_t=round(warmup_epochs * updates_per_epoch),
+        t_initial=config.epochs * updates_per_epoch - warmup_updates,
+        warmup_t=warmup_updates,
         warmup_lr_init=config.lr / 100,
+        warmup_prefix=True,
         t_in_epochs=False,
     )
 

@@ -95,10 +95,10 @@ def test_deit_has_its_distillation_head() -> None:
 
 
 @given(image_size=st.integers(8, 1024))
-def test_swins_window_divides_its_first_feature_map(image_size: int) -> None:
+def test_swins_window_divides_its_first_feature_map_where_a_window_above_3_does(image_size: int) -> None:
     window = swin_window(image_size)
-    assert 1 <= window <= 7
-    assert (image_size // 4) % window == 0
+    fitting = [candidate for candidate in range(4, 8) if (image_size // 4) % candidate == 0]
+    assert window == max(fitting, default=7)
 
 
 @given(image_size=st.integers(1, 32).map(lambda n: 32 * n))
@@ -114,7 +114,6 @@ def test_swins_window_reaches_the_model(size: int, window: int) -> None:
     assert model.patch_embed.img_size == (size, size)
 
 
-@pytest.mark.xfail(strict=True, reason="img_size is passed to ViT, DeiT and Swin alone")
 @pytest.mark.parametrize("arch", ["test_vit3", "test_maxvit", "test_vit_relpos"])
 def test_any_timm_model_that_takes_an_image_size_gets_it(arch: str) -> None:
     model = build_model(config(arch), 3, 64).eval()
@@ -280,7 +279,6 @@ def test_a_broken_weights_file_is_named_with_the_reason(tmp_path: Path, name: st
         build_model(config("test_vit", pretrained=tmp_path / name), 3, 32)
 
 
-@pytest.mark.xfail(strict=True, reason="timm ignores all keys of such a file, and the model stays untrained")
 def test_weights_of_another_architecture_are_refused_with_the_first_difference(tmp_path: Path) -> None:
     save_weights(tmp_path / "vit.safetensors", "test_vit", num_classes=3)
     with pytest.raises(UserError, match=r"can't be loaded: .*(Missing|Unexpected|size mismatch)"):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -72,9 +73,14 @@ def train_loader(
         batch_size=None,
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=_one_thread,
         pin_memory=pin,
         generator=torch.Generator(),  # else each iterator draws from the global one, which dropout and mixing use
     )
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # a forked worker has OpenCV's thread pool in name only
 
 
 def choose_workers(device: torch.device, cores: int, augment: str) -> tuple[int, str]:
