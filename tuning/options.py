@@ -31,7 +31,9 @@ Epochs = Annotated[int | None, _option(SEARCH, "Epochs of a full training. [4 on
 TimeBudget = Annotated[
     str | None, _option(SEARCH, "End after 30m, 2h, 1h30m. [3m30s on the digits, else none]", metavar="TIME")
 ]
-SchedulerName = Annotated[Scheduler, _option(SEARCH, "What ends trials early: successive halving, median, none.")]
+SchedulerName = Annotated[
+    Scheduler, _option(SEARCH, "What ends trials early: asha pauses and promotes, asha-stop is Ray's, median, none.")
+]
 ReductionFactor = Annotated[float, _option(SEARCH, "Successive halving: the top 1/N of a rung go on.", metavar="N")]
 FirstRung = Annotated[int, _option(SEARCH, "Epochs before a trial may be ended early.", min=1)]
 SamplerName = Annotated[Sampler, _option(SEARCH, "Optuna's sampler.")]

@@ -1,7 +1,6 @@
 """What a search will do, decided and checked before anything starts. Needs neither torch nor Ray."""
 
 import itertools
-import math
 import re
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces import Choice, Space
 from trainable.errors import UsageError
+from tuning.engine import rung_levels
 
-Scheduler = Literal["asha", "median", "none"]
+Scheduler = Literal["asha", "asha-stop", "median", "none"]
 Sampler = Literal["tpe", "random"]
 WandbMode = Literal["off", "offline", "online"]
 
@@ -49,7 +49,7 @@ class SearchPlan(BaseModel):
     time_budget_s: float | None = Field(default=None, gt=0)
     """Wall time after which the search ends, in seconds."""
     scheduler: Scheduler = "asha"
-    """Which trials are stopped early: asynchronous successive halving, median rule, or none."""
+    """What ends trials early: successive halving that pauses and promotes, Ray's that stops, median rule, or none."""
     reduction_factor: float = Field(default=2, gt=1)
     """Successive halving lets the top 1/`reduction_factor` of a rung go on."""
     first_rung: int = Field(default=1, ge=1)
@@ -77,10 +77,9 @@ class SearchPlan(BaseModel):
     @property
     def rungs(self) -> list[int]:
         """Epochs at which successive halving compares trials; empty for other schedulers."""
-        if self.scheduler != "asha":
+        if self.scheduler not in ("asha", "asha-stop"):
             return []
-        steps = int(math.log(self.epochs / self.first_rung, self.reduction_factor) + 1e-9) + 1
-        return sorted({int(self.first_rung * self.reduction_factor**k) for k in range(steps)})
+        return rung_levels(self.first_rung, self.reduction_factor, self.epochs)
 
 
 class Budget(NamedTuple):

@@ -108,9 +108,9 @@ class Progress(Callback):
             self.trials[trial_id] = view
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial starts."""
-        self._view(trial)
-        self._line(f"{trial} starts: {self._configuration(trial)}")
+        """A trial starts, or goes on from where it paused."""
+        done = max(self._view(trial).top1, default=0)
+        self._line(f"{trial} goes on after epoch {done}" if done else f"{trial} starts: {self._configuration(trial)}")
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         """A trial finished an epoch."""

@@ -14,7 +14,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -36,6 +36,7 @@ from tuning.storage import (
     find_experiment,
     prepare_output,
     read_experiment,
+    write_plan,
 )
 from tuning.tracking import choose_wandb_mode
 
@@ -53,8 +54,9 @@ class Usual(NamedTuple):
 ON_DIGITS = Usual(trials=8, epochs=4, time_budget_s=210)
 ON_OTHER_DATA = Usual(trials=20, epochs=30, time_budget_s=None)
 
-NOT_PLAN = {"resume", "output", "address", "gpus_per_trial", "cpus_per_trial", "concurrent", "quiet", "verbose"}
-"""Options that may be given anew with --resume; all others belong to the plan, which a resumed search keeps."""
+SLOT_OPTIONS = {"address", "gpus_per_trial", "cpus_per_trial", "concurrent"}
+GIVEN_ANEW = {"resume", "output", "dry_run", "quiet", "verbose", "trials", "time_budget"} | SLOT_OPTIONS
+"""Options that may be given with --resume; all others belong to the plan, which a resumed search keeps."""
 
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
@@ -147,15 +149,25 @@ def new_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
 
 
 def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
-    """The plan of the experiment to go on with; options that would change it are refused."""
+    """The plan of the experiment to go on with, with more trials or another time budget where they are given."""
     given = [name for name in asked.context.params if asked.context.get_parameter_source(name).name == "COMMANDLINE"]
-    changes = sorted("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in {*given} - NOT_PLAN)
+    kept = {*given} - GIVEN_ANEW
+    changes = sorted("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in kept)
     if changes:
         raise UsageError(
             f"{', '.join(changes)}: a resumed search keeps its plan; leave this out, or start a new search"
         )
     plan = read_experiment(find_experiment(asked.resume, asked.output))
-    return plan, find_source(Path(plan.trial["data"]), plan.trial["image_size"])
+    changed: dict[str, Any] = {}
+    if asked.trials is not None:
+        changed["trials"] = asked.trials
+        if plan.scheduler != "asha":
+            raise UsageError(f"--trials: only --scheduler asha can be given more; this search has {plan.scheduler}")
+        if asked.trials < plan.trials:
+            raise UsageError(f"--trials {asked.trials}: {plan.name} has {plan.trials}; a resumed search can have more")
+    if asked.time_budget is not None:
+        changed["time_budget_s"] = parse_duration(asked.time_budget)
+    return plan.model_copy(update=changed), find_source(Path(plan.trial["data"]), plan.trial["image_size"])
 
 
 def choose_space(name_or_path: str, settings: list[str], pretrained: str | None) -> Space:
@@ -203,6 +215,7 @@ def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | Non
     facts = prepare_data(plan, progress=not asked.quiet)
     if resumed:
         check_unchanged(plan, facts)
+        write_plan(plan)
     else:
         create_experiment(plan, facts | code_facts())
     dashboard = start_ray(asked.address, hardware.cpus, asked.verbose)

@@ -1,4 +1,4 @@
-"""Which trials are stopped early: Ray's schedulers, set up for epochs, and refilled when a search is resumed."""
+"""Ray's own schedulers, set up for epochs, and refilled when a search is resumed."""
 
 from collections.abc import Iterable
 from contextlib import suppress

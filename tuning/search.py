@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import ray
 from ray import tune
-from ray.tune import Callback, CheckpointConfig
+from ray.tune import Callback, CheckpointConfig, ResumeConfig
 from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, SearchGenerator
 from rich.console import Console
 
 from trainable import metrics
@@ -23,6 +25,7 @@ from trainable.files import WEIGHTS
 from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
 from trainable.versions import library_versions
+from tuning.executor import EngineGenerator, EngineScheduler, Executor
 from tuning.plan import SearchPlan, architectures_of, expected_budget, largest_configurations
 from tuning.progress import Progress
 from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
@@ -30,6 +33,10 @@ from tuning.scheduler import make_scheduler
 from tuning.searcher import make_searcher
 from tuning.storage import prune_weights, read_records, weights_to_keep
 from tuning.tracking import wandb_callback
+
+RESUME: Any = ResumeConfig.ResumeType.RESUME
+RESUME_ENGINE = ResumeConfig(finished=RESUME)
+"""Trials that the engine ended may go on in a larger search; it says itself which have nothing left to do."""
 
 RAY_TOKEN = Path.home() / ".ray" / "auth_token"
 
@@ -124,6 +131,7 @@ def run_search(
     callbacks: list[Callback] = [progress, WeightKeeper(plan.keep_weights)]
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))
+    searcher, scheduler = make_deciders(plan, slots, records, resumed)
     with progress, clean_stop() as interrupt:
         analysis = tune.run(
             trainable,
@@ -131,10 +139,9 @@ def run_search(
             storage_path=str(plan.output),
             config=plan.trial | plan.space.fixed | {"epochs": plan.epochs},
             num_samples=plan.trials,
-            search_alg=make_searcher(plan, plan.folder, resumed),
-            scheduler=make_scheduler(plan, records),
+            search_alg=searcher,
+            scheduler=scheduler,
             resources_per_trial={"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
-            max_concurrent_trials=slots.concurrent,
             reuse_actors=True,
             checkpoint_config=CheckpointConfig(checkpoint_at_end=True, num_to_keep=1),
             time_budget_s=plan.time_budget_s,
@@ -145,9 +152,22 @@ def run_search(
             log_to_file=True,
             raise_on_failed_trial=False,
             resume=resumed,
+            resume_config=RESUME_ENGINE if resumed and plan.scheduler == "asha" else None,
         )
     statuses = [trial.status for trial in analysis.trials]
     return Outcome(statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR), interrupt.asked)
+
+
+def make_deciders(
+    plan: SearchPlan, slots: Slots, records: list[dict[str, Any]], resumed: bool
+) -> tuple[SearchAlgorithm, TrialScheduler]:
+    """What proposes and what schedules: both ask our engine, or both are Ray's own."""
+    if plan.scheduler == "asha":
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.concurrent)  # else the first trials start one by one
+        executor = Executor(plan, slots.concurrent, records)
+        return EngineGenerator(executor), EngineScheduler(executor)
+    limited = ConcurrencyLimiter(make_searcher(plan, plan.folder, resumed), slots.concurrent)
+    return SearchGenerator(limited), make_scheduler(plan, records)
 
 
 def trial_name(trial: RayTrial) -> str:

@@ -63,6 +63,13 @@ def read_experiment(folder: Path) -> SearchPlan:
         raise UserError(f"{path}: can't be read ({reason}); start a new search with another --name") from None
 
 
+def write_plan(plan: SearchPlan) -> None:
+    """Put a changed plan into experiment.json, and leave the rest as it was."""
+    path = plan.folder / EXPERIMENT
+    content = json.loads(path.read_text()) | {"plan": plan.model_dump(mode="json")}
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+
+
 def check_unchanged(plan: SearchPlan, facts: dict[str, Any]) -> None:
     """UserError where the data is no longer what the experiment began with: its results wouldn't compare."""
     before = json.loads((plan.folder / EXPERIMENT).read_text())["dataset"]

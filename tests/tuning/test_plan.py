@@ -23,7 +23,7 @@ from tuning.plan import (
 
 
 def test_rungs_grow_by_the_reduction_factor_up_to_the_full_length(make_plan):
-    assert make_plan(epochs=30).rungs == [1, 2, 4, 8, 16]
+    assert make_plan(epochs=30).rungs == [1, 2, 4, 8, 16, 30]
     assert make_plan(epochs=27, reduction_factor=3, first_rung=3).rungs == [3, 9, 27]
     assert make_plan(epochs=1).rungs == [1]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tuning.searcher import journal_storage
 from tuning.storage import read_records
+from tuning.study import journal_storage
 
 TINY_SPACE = """
 name = "tiny"
@@ -103,7 +103,11 @@ def test_every_trial_leaves_parameters_records_and_predictions(searched, folder)
 def test_the_study_holds_every_trial_with_its_epochs(searched, folder):
     study = optuna.load_study(study_name="whole", storage=journal_storage(folder / "runs/whole"))
     assert len(study.trials) == 6
-    assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
+    for trial in study.trials:
+        epochs = sorted(trial.intermediate_values)
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert (trial.state.name == "COMPLETE") == (len(epochs) == 4)
 
 
 def test_wandb_recorded_one_run_a_trial(searched, folder):
@@ -157,14 +161,40 @@ def test_ctrl_c_stops_cleanly_and_the_search_goes_on_without_repeating_an_epoch(
     assert resumed.returncode == 0, resumed.stderr
     after = read_records(experiment)
     assert before.items() <= {(r["trial_id"], r["epoch"]): r["select_loss"] for r in after}.items()
-    assert len(after) == len({(r["trial_id"], r["epoch"]) for r in after})
     assert len({r["trial_id"] for r in after}) == 20
+    repeated = len(after) - len({(r["trial_id"], r["epoch"]) for r in after})
+    assert repeated <= 2 * 8  # at most what two running trials had done since their last checkpoint
+
+
+def test_a_finished_search_goes_on_with_more_trials_and_trains_nothing_again(searched, folder):
+    experiment = folder / "runs/whole"
+    before = {(r["trial_id"], r["epoch"]): r["timestamp"] for r in read_records(experiment)}
+    more = run(folder, "--resume", "whole", "--trials", 9)
+    assert more.returncode == 0, more.stderr
+    after = [(r["trial_id"], r["epoch"]) for r in read_records(experiment)]
+    assert len(after) == len(set(after))
+    assert before.items() <= {(r["trial_id"], r["epoch"]): r["timestamp"] for r in read_records(experiment)}.items()
+    assert len({trial for trial, _ in after}) == 9
+    assert [path.name[:4] for path in sorted(experiment.glob("0*"))][-1] == "0009"
 
 
 def test_a_resumed_search_keeps_its_plan(folder, searched):
-    refused = run(folder, "--resume", "whole", "--trials", "9")
+    refused = run(folder, "--resume", "whole", "--epochs", "9")
     assert refused.returncode == 2
-    assert "--trials: a resumed search keeps its plan" in refused.stderr
+    assert "--epochs: a resumed search keeps its plan" in refused.stderr
+    fewer = run(folder, "--resume", "whole", "--trials", "2")
+    assert fewer.returncode == 2
+    assert "a resumed search can have more" in fewer.stderr
+
+
+@pytest.mark.parametrize("scheduler", ["asha-stop", "median", "none"])
+def test_rays_own_schedulers_run_a_search(folder, colour_folder, scheduler):
+    done = run(
+        folder, "--space", "tiny.toml", "--data", colour_folder, "--trials", 3, "--epochs", 2, "--name", scheduler,
+        "--scheduler", scheduler, "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len({r["trial_id"] for r in read_records(folder / "runs" / scheduler)}) == 3
 
 
 def test_one_seed_gives_one_search_on_one_slot(folder, colour_folder):

@@ -21,22 +21,22 @@ def decision(scheduler: TrialScheduler, trial_id: str, epoch: int, top1: float) 
 
 
 def test_a_trial_below_the_top_half_of_its_rung_stops(make_plan):
-    scheduler = make_scheduler(make_plan())
+    scheduler = make_scheduler(make_plan(scheduler="asha-stop"))
     decisions = [decision(scheduler, name, 1, top1) for name, top1 in (("a", 0.9), ("b", 0.5), ("c", 0.95))]
     assert decisions == [TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.CONTINUE]
 
 
 def test_a_trial_stops_at_the_full_length(make_plan):
-    assert decision(make_scheduler(make_plan(epochs=4)), "a", 4, 0.9) == TrialScheduler.STOP
+    assert decision(make_scheduler(make_plan(scheduler="asha-stop", epochs=4)), "a", 4, 0.9) == TrialScheduler.STOP
 
 
 def test_no_trial_stops_before_the_first_rung(make_plan):
-    scheduler = make_scheduler(make_plan(epochs=8, first_rung=3))
+    scheduler = make_scheduler(make_plan(scheduler="asha-stop", epochs=8, first_rung=3))
     refill(scheduler, [record(f"good{index}", 2, 0.9) for index in range(5)])
     assert decision(scheduler, "bad", 2, 0.0) == TrialScheduler.CONTINUE
 
 
-@pytest.mark.parametrize("name", ["asha", "median"])
+@pytest.mark.parametrize("name", ["asha-stop", "median"])
 def test_a_refilled_scheduler_decides_as_the_one_that_saw_everything(make_plan, name):
     rng = random.Random(0)
     past = [record(f"trial{index}", epoch, rng.random()) for epoch in (1, 2) for index in range(12)]

@@ -5,7 +5,8 @@ import pytest
 
 from search_spaces import contains, get_space, narrow
 from trainable import metrics
-from tuning.searcher import JOURNAL, journal_storage, make_sampler, make_searcher
+from tuning.searcher import make_searcher
+from tuning.study import JOURNAL, journal_storage
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -51,18 +52,3 @@ def test_a_resumed_search_does_not_start_at_the_starting_point_again(make_plan, 
     plan = make_plan(space=narrow(get_space("swin"), ["batch_size=64"]))
     make_searcher(plan, tmp_path).suggest("a")
     assert make_searcher(plan, tmp_path, resumed=True).suggest("b")["lr"] != 0.001
-
-
-@pytest.mark.parametrize("name", ["tpe", "random"])
-def test_one_seed_gives_one_sequence_of_proposals(make_plan, tmp_path, name):
-    def proposals(seed: int) -> list[dict]:
-        study = optuna.create_study(sampler=make_sampler(name, seed), direction="maximize")
-        values = []
-        for _ in range(8):
-            trial = study.ask()
-            values.append(trial.suggest_float("lr", 1e-4, 1e-2, log=True))
-            study.tell(trial, values[-1])
-        return values
-
-    assert proposals(1) == proposals(1)
-    assert proposals(1) != proposals(2)

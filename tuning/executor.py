@@ -1,0 +1,167 @@
+"""How Ray carries out what the engine decides: a searcher that starts trials, a scheduler that pauses and promotes."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState as OptunaState
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher, SearchGenerator
+
+from trainable import metrics
+from trainable.files import STATE
+from tuning.engine import Action, Decision, Engine, Status
+from tuning.plan import SearchPlan
+from tuning.sampler import RungSampler
+from tuning.study import StudyLog, journal_storage
+
+DECISIONS = "decisions.jsonl"
+"""One line a decision, in the experiment's folder."""
+
+ACTIONS = {
+    Action.CONTINUE: TrialScheduler.CONTINUE,
+    Action.PAUSE: TrialScheduler.PAUSE,
+    Action.STOP: TrialScheduler.STOP,
+}
+
+
+class Executor:
+    """The engine of one search, with its slots, its study, its decisions file, and what an earlier run left."""
+
+    def __init__(self, plan: SearchPlan, slots: int, earlier: Iterable[dict[str, Any]] = ()) -> None:
+        self.plan = plan
+        self.slots = slots
+        self.past: dict[str, dict[int, float]] = {}
+        """Scores of an interrupted search by trial and epoch, until Ray brings the trial back."""
+        for record in earlier:
+            self.past.setdefault(record["trial_id"], {})[record[metrics.EPOCH]] = record[metrics.SCORE]
+        self.study = StudyLog(plan.name, plan.space, journal_storage(plan.folder))
+        sampler = RungSampler(plan.space, plan.sampler, plan.seed)
+        self.engine = Engine(sampler, plan.rungs, plan.reduction_factor, plan.trials, self._note)
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether fewer trials run than may."""
+        return self.engine.running < self.slots
+
+    def start(self, key: str) -> dict[str, Any] | None:
+        """A configuration for a new trial, if a slot is free for one."""
+        config = self.engine.start(key) if self.has_free_slot else None
+        if config is not None:
+            self.study.start(key, config)
+        return config
+
+    def report(self, key: str, record: dict[str, Any]) -> Action:
+        """A trial finished an epoch."""
+        epoch, score = record[metrics.EPOCH], record[metrics.SCORE]
+        self.study.report(key, epoch, score)
+        return self.engine.report(key, epoch, score)
+
+    def close(self, key: str, record: dict[str, Any] | None, failed: bool) -> None:
+        """A trial left Ray: it failed, reached its full length, diverged, or the search is over."""
+        trial = self.engine.trials[key]
+        if failed:
+            self.engine.fail(key, "failed; its error.txt says why")
+            self.study.end(key, OptunaState.FAIL)
+            return
+        if record and record.get(metrics.EPOCH) is not None and record[metrics.EPOCH] not in trial.curve:
+            self.report(key, record)
+        diverged = bool(record and record.get(metrics.DIVERGED))
+        self.engine.end(key, "its loss diverged" if diverged else "nothing is left that could promote it")
+        complete = trial.epochs >= self.plan.epochs
+        self.study.end(key, OptunaState.COMPLETE if complete else OptunaState.PRUNED, trial.curve.get(trial.epochs))
+
+    def take_up(self, trial: Trial) -> str:
+        """Ray brings back a trial of an interrupted search; returns the status that it should have there."""
+        curve = self.past.pop(trial.trial_id, {})
+        diverged = bool((trial.last_result or {}).get(metrics.DIVERGED))
+        may_go_on = trial.status != Trial.ERROR and not diverged and (not curve or has_state(trial))
+        config = {name: value for name, value in trial.config.items() if name not in self.plan.trial}
+        status = self.engine.take_up(trial.trial_id, config, curve, may_go_on)
+        if status in (Status.RUNNING, Status.PAUSED):
+            self.study.start(trial.trial_id, config, curve)
+        if trial.status == Trial.ERROR:
+            return Trial.ERROR
+        return {Status.RUNNING: Trial.PENDING, Status.PAUSED: Trial.PAUSED}.get(status, Trial.TERMINATED)
+
+    def _note(self, decision: Decision) -> None:
+        with (self.plan.folder / DECISIONS).open("a") as file:
+            file.write(json.dumps(decision._asdict()) + "\n")
+
+
+def has_state(trial: Trial) -> bool:
+    """Whether a trial's checkpoint still holds what going on needs: weights of bad trials are deleted."""
+    return trial.checkpoint is not None and (Path(trial.checkpoint.path) / STATE).is_file()
+
+
+class EngineSearcher(Searcher):
+    """Asks the engine for new trials. Its state is the experiment's records, so Ray has nothing to save."""
+
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(metric=metrics.SCORE, mode=metrics.SCORE_MODE)
+        self.executor = executor
+
+    def suggest(self, trial_id: str) -> Any:
+        """A configuration; None where no slot is free or a paused trial goes first."""
+        config = self.executor.start(trial_id)
+        return Searcher.FINISHED if config is None and self.executor.engine.exhausted else config
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        """The scheduler has told the engine already."""
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """A trial ended or failed."""
+        self.executor.close(trial_id, result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Ray wants a file."""
+        Path(checkpoint_path).write_text("{}")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing is in it."""
+
+
+class EngineGenerator(SearchGenerator):
+    """Ray's wrapper of a searcher, but a resumed search may have more trials than the interrupted one."""
+
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(EngineSearcher(executor))
+        self.trials = executor.plan.trials
+
+    def set_state(self, state: dict) -> None:
+        """Go on counting from the interrupted search, with this one's number of trials."""
+        super().set_state(state | {"total_samples": self.trials, "finished": False})
+
+
+class EngineScheduler(FIFOScheduler):
+    """Pauses trials at their rung and promotes them as the engine says; ends those that are left at the end."""
+
+    def __init__(self, executor: Executor) -> None:
+        super().__init__()
+        self.executor = executor
+        self._metric = metrics.SCORE
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial that the engine didn't start comes from an interrupted search: give it its status back."""
+        if trial.trial_id not in self.executor.engine.trials:
+            trial.set_status(self.executor.take_up(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
+        """A trial finished an epoch and isn't done."""
+        return ACTIONS[self.executor.report(trial.trial_id, result)]
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The paused trial that a free slot goes on with. Ray has to have saved it before it can run again."""
+        engine = self.executor.engine
+        key = engine.next_promotion() if self.executor.has_free_slot else None
+        if key is not None:
+            trial = next(trial for trial in tune_controller.get_live_trials() if trial.trial_id == key)
+            if trial.status == Trial.PAUSED:
+                engine.promote()
+                return trial
+        if engine.finished:
+            for trial in [each for each in tune_controller.get_live_trials() if each.status == Trial.PAUSED]:
+                tune_controller.stop_trial(trial)
+        return None
