@@ -12,6 +12,7 @@ from tuning.plan import SearchPlan, WandbMode
 
 if TYPE_CHECKING:
     from ray.air.integrations.wandb import WandbLoggerCallback
+    from ray.tune.experiment import Trial
 
 UPLOAD_TIMEOUT_S = 60
 """How long the end of a search waits for W&B; Ray's default of 30 minutes looks like a hang."""
@@ -50,9 +51,16 @@ def wandb_callback(plan: SearchPlan) -> "WandbLoggerCallback":
     """
     from ray.air.integrations.wandb import WandbLoggerCallback
 
+    class TrialRuns(WandbLoggerCallback):
+        """Ray's callback breaks at the end of a trial that ran in an earlier search only: it has no run here."""
+
+        def log_trial_end(self, trial: "Trial", failed: bool = False) -> None:
+            if trial in self._trial_queues:
+                super().log_trial_end(trial, failed)
+
     if plan.wandb == "offline":
         os.environ["WANDB_MODE"] = "offline"  # Ray's callback asks for a key unless this says so
-    return WandbLoggerCallback(
+    return TrialRuns(
         project=plan.wandb_project,
         group=plan.name,
         mode=plan.wandb,

@@ -187,28 +187,6 @@ def test_a_resumed_search_keeps_its_plan(folder, searched):
     assert "a resumed search can have more" in fewer.stderr
 
 
-@pytest.mark.parametrize("scheduler", ["asha-stop", "median", "none"])
-def test_rays_own_schedulers_run_a_search(folder, colour_folder, scheduler):
-    done = run(
-        folder, "--space", "tiny.toml", "--data", colour_folder, "--trials", 3, "--epochs", 2, "--name", scheduler,
-        "--scheduler", scheduler, "--quiet",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len({r["trial_id"] for r in read_records(folder / "runs" / scheduler)}) == 3
-
-
-def test_one_seed_gives_one_search_on_one_slot(folder, colour_folder):
-    def search(name: str) -> list[tuple]:
-        done = run(
-            folder, "--space", "tiny.toml", "--data", colour_folder, "--trials", 3, "--epochs", 2, "--name", name,
-            "--concurrent", 1, "--seed", 5, "--quiet",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return [(r["config"]["lr"], r["epoch"], r["train_loss"]) for r in read_records(folder / "runs" / name)]
-
-    assert search("first") == search("second")
-
-
 def test_a_search_whose_trials_all_fail_says_where_to_look(folder, tmp_path, colour_folder):
     space = tmp_path / "wrong.toml"
     space.write_text('name = "wrong"\n[fixed]\narch = "test_resnet"\nattn_drop_rate = 0.1\n')

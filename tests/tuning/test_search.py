@@ -1,14 +1,17 @@
 """What runs on Ray: joining a cluster, fractions of (logical) GPUs, and which weights stay."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from trainable import metrics
 from tuning.search import WeightKeeper, trial_name
 
-JOIN_A_CLUSTER_WITH_A_LOGICAL_GPU = """
+SEVERAL_SEARCHES_ON_ONE_RAY = """
 import json, sys
 from pathlib import Path
 import ray
@@ -16,8 +19,9 @@ import tuning.search
 from rich.console import Console
 from search_spaces import Choice, Float, Space
 from tuning.plan import SearchPlan
+from tuning.resources import Slots
 from tuning.search import gpu_slots, prepare_data, run_search
-from tuning.storage import create_experiment
+from tuning.storage import create_experiment, read_records
 
 data, output = sys.argv[1:]
 space = Space(
@@ -25,23 +29,56 @@ space = Space(
     dimensions=(Choice(name="arch", values=("test_vit",)), Float(name="lr", low=1e-3, high=1e-2, log=True)),
     fixed={"batch_size": 32},
 )
-plan = SearchPlan(space=space, trial={"data": data}, trials=3, epochs=2, name="shared", output=Path(output))
-create_experiment(plan, prepare_data(plan, progress=False))
 ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 tuning.search.measure_peak_bytes = lambda configurations: (6 * 2**30, 16 * 2**30)  # the GPU that isn't here
-slots = gpu_slots(plan, "auto", None, None)
-outcome = run_search(plan, slots, 100, "none", Console(quiet=True), resumed=False)
-print(json.dumps({"slots": slots._asdict(), "ended": outcome.ended, "failed": outcome.failed}))
+
+def search(name, slots=None, **changes):
+    plan = SearchPlan(
+        space=space, trial={"data": data}, trials=3, epochs=2, seed=5, name=name, output=Path(output), **changes
+    )
+    create_experiment(plan, prepare_data(plan, progress=False))
+    slots = slots or gpu_slots(plan, "auto", None, None)
+    outcome = run_search(plan, slots, 100, "none", Console(quiet=True), resumed=False)
+    records = [(r["config"]["lr"], r["epoch"], r["train_loss"]) for r in read_records(plan.folder)]
+    return {"slots": slots._asdict(), "ended": outcome.ended, "failed": outcome.failed, "records": records}
+
+one = Slots(1, 1, 0, "one")
+print(json.dumps({
+    "gpu": search("gpu"),
+    "first": search("first", one),
+    "second": search("second", one),
+    **{name: search(name, one, scheduler=name) for name in ("asha-stop", "median", "none")},
+}))
 """
 
 
-def test_two_trials_share_a_logical_gpu_as_the_measured_memory_allows(tmp_path, colour_folder):
-    arguments = [sys.executable, "-c", JOIN_A_CLUSTER_WITH_A_LOGICAL_GPU, str(colour_folder), str(tmp_path)]
-    answer = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=200)
+@pytest.fixture(scope="module")
+def searches(tmp_path_factory, colour_folder) -> dict:
+    """Six searches of three trials, by what is special about them; one Ray for all, since its start takes longer."""
+    arguments = [sys.executable, "-c", SEVERAL_SEARCHES_ON_ONE_RAY, colour_folder, tmp_path_factory.mktemp("runs")]
+    answer = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False, timeout=280)
     assert answer.returncode == 0, answer.stderr
-    assert '"concurrent": 2, "cpus_per_trial": 1' in answer.stdout
-    assert '"gpus_per_trial": 0.5' in answer.stdout
-    assert '"ended": 3, "failed": 0' in answer.stdout
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def test_two_trials_share_a_logical_gpu_as_the_measured_memory_allows(searches):
+    slots = searches["gpu"]["slots"]
+    assert (slots["concurrent"], slots["cpus_per_trial"], slots["gpus_per_trial"]) == (2, 1, 0.5)
+    assert searches["gpu"]["ended"] == 3
+
+
+@pytest.mark.parametrize("name", ["first", "asha-stop", "median", "none"])
+def test_every_scheduler_ends_with_all_trials(searches, name):
+    assert (searches[name]["ended"], searches[name]["failed"]) == (3, 0)
+    assert len({lr for lr, _, _ in searches[name]["records"]}) == 3
+
+
+def test_without_early_stopping_every_trial_has_its_full_length(searches):
+    assert len(searches["none"]["records"]) == 3 * 2
+
+
+def test_one_seed_gives_one_search_on_one_slot(searches):
+    assert searches["first"]["records"] == searches["second"]["records"]
 
 
 def ended(tmp_path: Path, number: int, top1: float, arch: str = "swin_tiny") -> SimpleNamespace:

@@ -1,0 +1,215 @@
+"""How good a search is: ours, Ray's and Optuna's on recorded learning curves and a virtual clock.
+
+[bold]python -m benchmarks.search_quality --curves FOLDER --methods ours,ray,random --json OUT[/]  replays every search
+on every table of the folder and prints the mean normalised regret of the best trial so far: 0 is the best loss in the
+table, 1 the median configuration at its best. Lower is better.
+
+[bold]--methods ours:1:2,ours:2:3,ray:1:4[/]  sets the first rung and the reduction factor.
+
+A search gets a budget of full trainings (--budget) and spends it step by step on its slots, which run at the same
+time. It may start as many trials as it likes; a trial that pauses or stops frees its slot. Every method tries the same
+first configuration, drawn from the seed.
+
+Curves: `.npz` files with `hp` (configurations, hyper-parameters), all positive; `hp_names`; `valid_loss`
+(configurations, steps), lower is better, NaN where diverged; and perhaps `seconds` (configurations,), the cost of a
+step. Every method sees the same score, 1 / (1 + regret), which keeps the order of the losses; a diverged step scores 0.
+
+Protocols: `table` takes a proposal for the nearest row that the search hasn't had, on a log scale and with each column
+stretched to 0..1. `surrogate` predicts the curve of any proposal by extremely randomised trees fitted to the table.
+
+Methods: ours and ours-random are the engine and the sampler of `tuning`, by default with the rungs of `tuning.run`.
+ray is Ray's ASHA with its OptunaSearch, ray-random its ASHA with random draws; optuna and optuna-hyperband are TPE with
+Optuna's successive halving and Hyperband pruners; random runs every trial in full. Peers are unmodified and keep their
+defaults, except that they know the greatest number of steps.
+
+--json: one line a search, appended as it ends. A rerun skips what is there, and does ours again where the engine, the
+sampler or the default rungs have changed.
+
+Columns of the table: regret at three shares of the budget, ± half of the 95 % interval over seeds (the tables are
+kept); trials started; and the 95th percentile of the milliseconds that the search took to say what a free slot does.
+The JSON also has the trials that ran in full (full), and median and 95th percentile of the time to say what a free
+slot does (ask_ms) and whether a trial goes on (report_ms).
+"""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.compare import report
+from trainable.console import UNDERSCORES_ARE_DASHES, run_app
+from trainable.errors import UserError
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+class Cell(NamedTuple):
+    """One search, by what its result hangs on."""
+
+    table: str
+    digest: str
+    """Of the table's file."""
+    protocol: str
+    slots: int
+    method: str
+    version: str
+    """Of the method."""
+    seed: int
+    budget: float
+    """Full trainings."""
+
+
+@app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
+def main(
+    curves: Annotated[Path, typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="The tables.")],
+    methods: Annotated[str, typer.Option(metavar="A,B", help="What is compared.")] = "ours,ray,random",
+    protocols: Annotated[str, typer.Option(metavar="A,B", help="table, surrogate, or both.")] = "table",
+    seeds: Annotated[int, typer.Option(min=1, help="Searches of each method on each table.")] = 5,
+    slots: Annotated[str, typer.Option(metavar="N,M", help="Trials at once.")] = "4",
+    budget: Annotated[float, typer.Option(min=0.1, help="Slot time of a search, in full trainings.")] = 20.0,
+    jobs: Annotated[int, typer.Option(min=1, help="Searches replayed at once, one process each.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Keep results here, and go on from them.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw regret against budget.")] = None,
+) -> None:
+    """Replay what isn't there yet, then print and draw everything that was asked for."""
+    files = {file.stem: file for file in sorted(curves.glob("*.npz"))}
+    if not files:
+        raise UserError(f"{curves} holds no .npz file; see --help for what is in one")
+    cells = wanted(list(files.values()), split(methods), split(protocols), seeds, whole_numbers(slots), budget)
+    known = read(json_file)
+    missing = [cell for cell in cells if cell not in known]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"{len(missing)} of {len(cells)} searches", total=len(missing))
+        for cell, record in replay_all(missing, files, jobs):
+            known[cell] = record
+            append(json_file, record)
+            progress.advance(bar)
+    show([known[cell] for cell in cells], f"{len(files)} tables x {seeds} seeds, budget {budget:g} trainings", plot)
+
+
+def wanted(
+    files: list[Path], methods: list[str], protocols: list[str], seeds: int, slots: list[int], budget: float
+) -> list[Cell]:
+    """Every search that was asked for: seed by seed, so that an interrupted run has all methods.
+
+    Raises:
+        UserError: A method or protocol is unknown, or a table can't be read.
+    """
+    from benchmarks._replay_curves import PROTOCOLS, load_table
+    from benchmarks._replay_methods import parse_method, version_of
+
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        raise UserError(f"unknown protocol {unknown[0]!r}; known: {', '.join(PROTOCOLS)}")
+    for method in methods:
+        parse_method(method)
+    versions = {method: version_of(method) for method in methods}
+    tables = [load_table(file) for file in files]
+    return [
+        Cell(table.name, table.digest, protocol, number, method, versions[method], seed, budget)
+        for seed in range(seeds)
+        for protocol in protocols
+        for number in slots
+        for method in methods
+        for table in tables
+    ]
+
+
+def replay_all(cells: list[Cell], files: dict[str, Path], jobs: int) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """The result of each search as it ends."""
+    if jobs == 1:
+        for cell in cells:
+            yield cell, replay(cell, files[cell.table])
+        return
+    with ProcessPoolExecutor(min(jobs, len(cells) or 1), get_context("spawn")) as pool:
+        futures = {pool.submit(replay, cell, files[cell.table]): cell for cell in cells}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def replay(cell: Cell, file: Path) -> dict[str, Any]:
+    """One search on the virtual clock: a line of the JSON file."""
+    import numpy as np
+    import optuna
+
+    from benchmarks._replay_clock import Clock
+    from benchmarks._replay_curves import PROTOCOLS, load_table
+    from benchmarks._replay_methods import make_method
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    table = load_table(file)
+    slot_time = cell.budget * table.steps
+    method = make_method(cell.method, table, cell.seed)
+    done = Clock(method, PROTOCOLS[cell.protocol](table), cell.slots).run(slot_time)
+    times = {"ask_ms": done.ask_s, "report_ms": done.report_s}
+    return {
+        **cell._asdict(),
+        "trials": done.trials,
+        "full": done.full,
+        **{name: [round(1000 * ms, 3) for ms in np.quantile(values, [0.5, 0.95])] for name, values in times.items()},
+        "regret": [round(regret, 5) for regret in done.regrets(slot_time)],
+    }
+
+
+def show(records: list[dict[str, Any]], title: str, plot: Path | None) -> None:
+    """A table for each protocol and number of slots, and the picture if one is wanted."""
+    from benchmarks._replay_summary import draw, grouped, table_rows
+
+    groups = grouped(records)
+    for protocol, slots in dict.fromkeys((group.protocol, group.slots) for group in groups):
+        shown = {group: groups[group] for group in groups if (group.protocol, group.slots) == (protocol, slots)}
+        report(f"Mean regret, {protocol}, {slots} slots: {title}", table_rows(shown), {}, None)
+    if plot is not None:
+        draw(records, plot)
+
+
+def read(file: Path | None) -> dict[Cell, dict[str, Any]]:
+    """The results of earlier runs.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    if file is None or not file.exists():
+        return {}
+    try:
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        return {Cell(**{name: record[name] for name in Cell._fields}): record for record in records}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} doesn't hold results of this benchmark ({error}); name another --json") from None
+
+
+def append(file: Path | None, record: dict[str, Any]) -> None:
+    """Add a line to the results."""
+    if file is not None:
+        with file.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+
+def split(text: str) -> list[str]:
+    """`a,b` without blanks and repetitions."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`4,16`.
+
+    Raises:
+        UserError: Something in it is no positive whole number.
+    """
+    if not all(part.isdecimal() and int(part) for part in split(text)) or not split(text):
+        raise UserError(f"--slots {text!r}: write positive whole numbers, such as 4,16")
+    return [int(part) for part in split(text)]
+
+
+if __name__ == "__main__":
+    run_app(app)
