@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 import tuning.engine
 import tuning.sampler
 from benchmarks._replay_curves import Table, first_point
-from search_spaces import Space, sample, suggest
+from search_spaces import Float, Space, sample, suggest
 from trainable.errors import UserError
 from tuning.engine import Action, Engine, rung_levels
 from tuning.plan import SearchPlan
@@ -97,8 +97,7 @@ class RayTune:
         self.searcher = None
         if searcher == "optuna":
             self.searcher = OptunaSearch(
-                # a function of the space, since the driver of our search gives Ray one too
-                space=lambda trial: suggest(setting.space, trial),
+                space=distributions(setting.space),
                 points_to_evaluate=[setting.first],
                 seed=setting.seed,
                 **named,
@@ -229,6 +228,12 @@ def version_of(text: str) -> str:
         sources = [Path(str(module.__file__)).read_bytes() for module in (tuning.engine, tuning.sampler)]
         return hashlib.sha256(b"".join([*sources, repr(default_rungs()).encode()])).hexdigest()[:12]
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
+
+
+def distributions(space: Space) -> dict[str, Any]:
+    """What Ray makes of a search space that holds only numbers on a log scale."""
+    floats = (dimension for dimension in space.dimensions if isinstance(dimension, Float))
+    return {each.name: optuna.distributions.FloatDistribution(each.low, each.high, log=each.log) for each in floats}
 
 
 def default_rungs() -> tuple[int, float]:

@@ -13,6 +13,8 @@ from trainable.errors import UserError
 RESAMPLES = 2000
 SHARES = (0.25, 0.5, 1.0)
 """Of the budget, in the table."""
+STROKES = ("-", "--", ":")
+"""Of the first ten methods in the picture, the next ten, and so on."""
 
 
 class Group(NamedTuple):
@@ -89,16 +91,18 @@ def draw(records: Iterable[dict[str, Any]], file: Path) -> None:
 
     bands = {group: band_of(members) for group, members in grouped(records).items()}
     panels = sorted({group[:2] for group in bands})
-    colours = {method: f"C{index}" for index, method in enumerate(dict.fromkeys(group.method for group in bands))}
+    methods = list(dict.fromkeys(group.method for group in bands))
+    styles = {name: {"color": f"C{at % 10}", "linestyle": STROKES[at // 10 % 3]} for at, name in enumerate(methods)}
     figure, axes = pyplot.subplots(1, len(panels), figsize=(6 * len(panels), 4.5), sharey=True, squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
         for group, band in bands.items():
             if group[:2] == panel:
-                axis.plot(GRID, band.mean, color=colours[group.method], label=group.method)
-                axis.fill_between(GRID, band.low, band.high, color=colours[group.method], alpha=0.2, linewidth=0)
+                style = styles[group.method]
+                axis.plot(GRID, band.mean, **style, label=group.method)
+                axis.fill_between(GRID, band.low, band.high, color=style["color"], alpha=0.12, linewidth=0)
         axis.set(title=f"{panel[0]}, {panel[1]} slots", xlabel="share of the budget", yscale="log")
         axis.grid(alpha=0.3, which="both")
-        axis.legend()
-    axes[0][0].set_ylabel("mean normalised regret")
+    axes[0][0].set_ylabel("mean normalised regret, 95 % band over seeds")
+    axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.savefig(file, dpi=120, bbox_inches="tight")
     pyplot.close(figure)

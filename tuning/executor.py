@@ -155,13 +155,15 @@ class EngineScheduler(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The paused trial that a free slot goes on with. Ray has to have saved it before it can run again."""
         engine = self.executor.engine
-        key = engine.next_promotion() if self.executor.has_free_slot else None
-        if key is not None:
-            trial = next(trial for trial in tune_controller.get_live_trials() if trial.trial_id == key)
-            if trial.status == Trial.PAUSED:
-                engine.promote()
+        paused = {trial.trial_id: trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PAUSED}
+        for key, trial in paused.items():
+            if engine.trials[key].status is Status.RUNNING:  # Ray kept a pause that an interrupted search had under way
                 return trial
+        promoted = engine.next_promotion() if self.executor.has_free_slot else None
+        if promoted in paused:
+            engine.promote()
+            return paused[promoted]
         if engine.finished:
-            for trial in [each for each in tune_controller.get_live_trials() if each.status == Trial.PAUSED]:
+            for trial in paused.values():
                 tune_controller.stop_trial(trial)
         return None

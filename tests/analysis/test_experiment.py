@@ -14,7 +14,7 @@ from rich.console import Console
 
 from analysis import _checkpoints, tables
 from analysis.experiment import load_experiment, main
-from trainable import checkpoint, metrics
+from trainable import files, metrics
 from trainable.errors import UsageError, UserError
 from trainable.training import Training
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_without_its_record_is_not_complete(experiment: Path, tmp_p
 
 def test_deleted_weights_are_seen(experiment: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(experiment, tmp_path / "tiny")
-    for name in checkpoint.WEIGHTS:
+    for name in files.WEIGHTS:
         for path in folder.glob(f"0001*/checkpoint_*/{name}"):
             path.unlink()
     assert dict(load_experiment(folder).set_index("trial")["has_weights"]) == {

@@ -39,7 +39,7 @@ def search(name, slots=None, **changes):
     create_experiment(plan, prepare_data(plan, progress=False))
     slots = slots or gpu_slots(plan, "auto", None, None)
     outcome = run_search(plan, slots, 100, "none", Console(quiet=True), resumed=False)
-    records = [(r["config"]["lr"], r["epoch"], r["train_loss"]) for r in read_records(plan.folder)]
+    records = sorted((r["config"]["lr"], r["epoch"], r["train_loss"]) for r in read_records(plan.folder))
     return {"slots": slots._asdict(), "ended": outcome.ended, "failed": outcome.failed, "records": records}
 
 one = Slots(1, 1, 0, "one")
