@@ -11,11 +11,11 @@ each image's randomness reproducible; the plain loop (benchmarks/_plain_loop.py)
 images lie decoded in memory, ours in the memory-mapped cache. Epochs alternate: ours, plain, plain, ours, ... after
 one of each that isn't counted. The ratio is the median over the pairs; in brackets are the lowest and the highest.
 
-Hardware: (to be filled in)
+Hardware: 2 cores of an AMD EPYC with AVX512-BF16, 24 GiB, no GPU; almost nothing else ran.
 
-Time: (to be filled in)
+Time: 100 s (2026-11-24).
 
-Result: (to be filled in)
+Result, swin_tiny: 1.01 (0.90 .. 1.12), the median of 8 pairs of epochs.
 """
 
 import time

@@ -7,9 +7,10 @@ experiment's slot time was spent inside training and evaluation.
 
 An epoch of either side takes one second in which nothing is computed, so that what differs is everything around it:
 imports, data, model, checkpoint, results, and the choice of the next trial. Both train swin_tiny at 32 px on the
-embedded digits, write model and optimiser at each epoch, keep one checkpoint a trial, propose by Optuna's TPE and stop
-no trial early. Stock: a function that imports torch, timm and albumentations, and loads by ImageFolder; no actor is
-re-used. Ours: the search of `tuning.run`, and its Trainable with only the passes through the model replaced.
+embedded digits, keep one checkpoint a trial, propose by Optuna's TPE and stop no trial early. Stock: a function that
+imports torch, timm and albumentations, loads by ImageFolder and writes model and optimiser at each epoch; no actor is
+re-used. Ours: the search of `tuning.run`, and its Trainable with only the passes through the model replaced; it writes
+where checkpoints stay below a twentieth of the time, and at the end of a trial.
 
 Each side is a process of its own with a Ray of its own, and the wall time is that process's, from start to exit.
 Ray's worker processes get the usual priority on both sides, since its lower one lets other programs starve them.
@@ -19,11 +20,12 @@ Lost a trial: (wall seconds x slots - trials x epochs x seconds) / trials. The l
 result - start of the search), the second by slots x (last result - begin of the first epoch of any trial). Ray notes
 whole seconds; the pause before a --resume counts as lost.
 
-Hardware: (to be filled in)
+Hardware: 2 cores of an AMD EPYC with AVX512-BF16, 24 GiB, no GPU; nothing else ran.
 
-Time: (to be filled in)
+Time: 4.5 minutes (2026-11-24).
 
-Result: (to be filled in)
+Result, one pair: wall 165 s (stock) and 86 s (ours), ratio 1.92; lost a trial 9.7 s and 3.2 s, ratio 3.08. A wall ratio
+of 3 is out of reach here: 48 s are the epochs themselves, and `ray.init` takes 6.5 s on either side.
 """
 
 import os
