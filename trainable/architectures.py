@@ -96,7 +96,7 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
         torch.manual_seed(config.seed)
         model = _create(config, arguments | {"num_classes": num_classes})
         if isinstance(config.pretrained, Path):
-            check_weights_match(model, config)
+            check_weights_match(model, config.arch, config.pretrained)
         plain_stem = isinstance(getattr(model, "conv1", None), nn.Conv2d)  # resnet50d and the like have others
         if timm_name(config.arch).startswith("resnet") and plain_stem and image_size < SMALL_IMAGE:
             shrink_stem(model, keep_weights=config.pretrained is not False)
@@ -112,17 +112,16 @@ def pretrained_arguments(pretrained: bool | Path) -> dict[str, Any]:
     return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(pretrained)}}
 
 
-def check_weights_match(model: nn.Module, config: TrialConfig) -> None:
+def check_weights_match(model: nn.Module, arch: str, path: Path) -> None:
     """UserError where a local file holds another architecture's weights: timm would only log it and train from scratch.
 
     A file may lack a head or name some layers otherwise, so half of the model's names must be in it.
     """
-    path = Path(str(config.pretrained))
     wanted, there = set(model.state_dict()), set(timm.models.load_state_dict(str(path)))
     missing = sorted(wanted - there)
     if len(missing) > len(wanted) / 2:
         raise UserError(
-            f"{config.arch}: pretrained weights ({path}) can't be loaded: Missing {len(missing)} of its {len(wanted)} "
+            f"{arch}: pretrained weights ({path}) can't be loaded: Missing {len(missing)} of its {len(wanted)} "
             f"names, the first is {missing[0]}; give a file of the same architecture"
         )
 

@@ -39,7 +39,8 @@ class Trial(tune.Trainable):
         self._save_started: float | None = None
         self._saved_at = time.perf_counter()
         resources = self._slot()
-        torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+        cores = max(1, int(resources.get("CPU", 1)))
+        torch.set_num_threads(cores)
         self.cleanup()
         device = choose_device()
         if device.type == "cuda":  # not yet run on a GPU
@@ -52,7 +53,7 @@ class Trial(tune.Trainable):
             train_rows=dataset.splits.train,
             held_out_rows=dataset.splits.select,
             device=device,
-            cores=max(1, int(resources.get("CPU", 1))),
+            cores=cores,
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

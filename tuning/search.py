@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -155,7 +156,7 @@ def run_search(
             resume_config=RESUME_ENGINE if resumed and plan.scheduler == "asha" else None,
         )
     statuses = [trial.status for trial in analysis.trials]
-    return Outcome(statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR), interrupt.asked)
+    return Outcome(statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR), interrupt.is_set())
 
 
 def make_deciders(
@@ -194,25 +195,18 @@ class WeightKeeper(Callback):
             prune_weights(Path(str(ended[trial_id].path)).glob("checkpoint_*"), WEIGHTS)
 
 
-class Interrupt:
-    """Whether the user, or SIGTERM, asked for the search to stop."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-
 @contextmanager
-def clean_stop() -> Iterator[Interrupt]:
-    """Let the first Ctrl-C or SIGTERM stop the search cleanly; a second one stops it at once.
+def clean_stop() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C or SIGTERM set the event and stop the search cleanly; a second one stops it at once.
 
     Ray stops cleanly at SIGUSR1 too, which leaves SIGINT to us: its own handler doesn't say afterwards that it ran.
     """
-    interrupt = Interrupt()
+    interrupt = threading.Event()
 
     def stop(*_: object) -> None:
-        if interrupt.asked:
+        if interrupt.is_set():
             raise KeyboardInterrupt
-        interrupt.asked = True
+        interrupt.set()
         os.kill(os.getpid(), signal.SIGUSR1)
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
