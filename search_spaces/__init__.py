@@ -15,6 +15,7 @@ from search_spaces.configurations import (
     start_point,
     suggest,
 )
+from search_spaces.encoding import columns, encode
 from search_spaces.errors import SpaceError
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.narrowing import narrow
@@ -32,8 +33,10 @@ __all__ = [
     "SpaceError",
     "Suggests",
     "cardinality",
+    "columns",
     "contains",
     "describe",
+    "encode",
     "for_pretrained",
     "get_space",
     "names",
