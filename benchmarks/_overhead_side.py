@@ -126,9 +126,9 @@ def search_by_ours(task: Task) -> None:
     create_experiment(plan, facts | code_facts())
     dashboard = tuning.search.start_ray(None, task.slots, verbose=False)
     slots = plan_slots(task.slots, 0, 1, 0, None)
-    train_images, console = facts["images"]["train"], Console(quiet=True)
     trainable = fixed_epoch_trial(task.seconds)
-    outcome = tuning.search.run_search(plan, slots, train_images, dashboard, console, False, trainable)
+    console = Console(quiet=True)
+    outcome = tuning.search.run_search(plan, slots, None, dashboard, console, resumed=False, trainable=trainable)
     if outcome.failed or outcome.ended != task.trials:
         raise RuntimeError(f"{outcome.failed} trials failed, {outcome.ended} of {task.trials} ended")
 

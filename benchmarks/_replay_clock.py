@@ -101,6 +101,6 @@ class Clock:
 
     def _report(self, key: str, step: int, score: float) -> bool:
         started = time.perf_counter()
-        goes_on = self.method.report(key, step, score)
+        goes_on = self.method.report(key, step, score, self.running[key].cost)
         self.replay.report_s.append(time.perf_counter() - started)
         return goes_on

@@ -1,18 +1,16 @@
 """Recorded learning curves: what a configuration would have scored after each step, looked up or predicted."""
 
-import hashlib
 import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import Float, Space
+from search_spaces import Space, encode, sample
 from trainable.errors import UserError
 
 TREES = 50
@@ -27,28 +25,30 @@ class Table:
 
     name: str
     digest: str
-    """Of the file, so that results are not taken for those of another file of this name."""
-    names: list[str]
-    log_hp: Floats
-    """(configurations, hyper-parameters)"""
+    """Of its files, so that results are not taken for those of other files of this name."""
+    space: Space
+    """What was varied."""
+    points: Floats
+    """(configurations, columns), as `search_spaces.encode` has them."""
     scores: Floats
     """(configurations, steps)"""
-    costs: Floats
-    """Slot time of a step of each configuration, 1 in the mean."""
+    seconds: Floats
+    """(configurations,) of a step; 1 where they are unknown."""
 
     @property
     def steps(self) -> int:
         """Steps of a full training."""
         return self.scores.shape[1]
 
-    def space(self, start: Mapping[str, float] | None = None) -> Space:
-        """One logarithmic dimension a column, from its least to its greatest value."""
-        lows, highs = np.exp(self.log_hp.min(axis=0)), np.exp(self.log_hp.max(axis=0))
-        dimensions = [
-            Float(name=name, low=low, high=high, log=True, start=(start or {}).get(name))
-            for name, low, high in zip(self.names, lows.tolist(), highs.tolist(), strict=True)
-        ]
-        return Space(name=self.name, dimensions=tuple(dimensions))
+    @property
+    def costs(self) -> Floats:
+        """(configurations,) slot time of a step, 1 in the mean."""
+        return self.seconds / self.seconds.mean()
+
+    def space_from(self, first: Mapping[str, Any]) -> Space:
+        """The space, with a search's first configuration as its start."""
+        dimensions = [each.model_copy(update={"start": first.get(each.name)}) for each in self.space.dimensions]
+        return self.space.model_copy(update={"dimensions": tuple(dimensions)})
 
 
 class Curve(NamedTuple):
@@ -72,17 +72,13 @@ class Lookup:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.low = table.log_hp.min(axis=0)
-        self.range = np.maximum(table.log_hp.max(axis=0) - self.low, 1e-12)
-        self.rows = (table.log_hp - self.low) / self.range
-        self.taken = np.zeros(len(self.rows), dtype=bool)
+        self.taken = np.zeros(len(table.points), dtype=bool)
 
     def of(self, config: Mapping[str, Any]) -> Curve:
         """The nearest free row's curve."""
         if self.taken.all():
             self.taken[:] = False
-        point = (log_values(self.table, config) - self.low) / self.range
-        distances = np.square(self.rows - point).sum(axis=1)
+        distances = np.square(self.table.points - encode(self.table.space, config)).sum(axis=1)
         row = int(np.where(self.taken, np.inf, distances).argmin())
         self.taken[row] = True
         return Curve(self.table.scores[row], float(self.table.costs[row]))
@@ -97,16 +93,11 @@ class Surrogate:
 
     def of(self, config: Mapping[str, Any]) -> Curve:
         """The mean of the trees' curves; the last column is the cost of a step."""
-        predicted = self.model.predict(log_values(self.table, config)[None])[0]
+        predicted = self.model.predict([encode(self.table.space, config)])[0]
         return Curve(predicted[:-1], float(predicted[-1]))
 
 
 PROTOCOLS: dict[str, type[Lookup] | type[Surrogate]] = {"table": Lookup, "surrogate": Surrogate}
-
-
-def log_values(table: Table, config: Mapping[str, Any]) -> Floats:
-    """(hyper-parameters,) logarithms in the order of the table's columns."""
-    return np.log([config[name] for name in table.names])
 
 
 @lru_cache
@@ -115,32 +106,7 @@ def fitted_trees(table: Table) -> Any:
     from sklearn.ensemble import ExtraTreesRegressor
 
     trees = ExtraTreesRegressor(n_estimators=TREES, random_state=0)
-    return trees.fit(table.log_hp, np.column_stack([table.scores, table.costs]))
-
-
-@lru_cache
-def load_table(file: Path) -> Table:
-    """Read one `.npz`.
-
-    Raises:
-        UserError: An array is missing, or the hyper-parameters aren't positive.
-    """
-    content = np.load(file, allow_pickle=False)
-    for name in ("hp", "hp_names", "valid_loss"):
-        if name not in content:
-            raise UserError(f"{file.name} has no array {name!r}; it has {', '.join(content)}")
-    hp, losses = content["hp"].astype(float), content["valid_loss"].astype(float)
-    if not (hp > 0).all():
-        raise UserError(f"{file.name}: hp has values that aren't positive, and they are searched on a log scale")
-    seconds = content["seconds"].astype(float) if "seconds" in content else np.ones(len(hp))
-    return Table(
-        name=file.stem,
-        digest=hashlib.sha256(file.read_bytes()).hexdigest()[:12],
-        names=[str(name) for name in content["hp_names"]],
-        log_hp=np.log(hp),
-        scores=scores_of(losses),
-        costs=seconds / seconds.mean(),
-    )
+    return trees.fit(table.points, np.column_stack([table.scores, table.costs]))
 
 
 def scores_of(losses: Floats) -> Floats:
@@ -158,10 +124,6 @@ def regret_of(score: float) -> float:
     return min(1.0, 1 / score - 1) if score > 0 else 1.0
 
 
-def first_point(table: Table, seed: int) -> dict[str, float]:
+def first_point(table: Table, seed: int) -> dict[str, Any]:
     """The configuration that every method tries first, drawn at random."""
-    rng = random.Random(f"first {table.name} {seed}")
-    lows, highs = table.log_hp.min(axis=0), table.log_hp.max(axis=0)
-    drawn = [math.exp(rng.uniform(low, high)) for low, high in zip(lows, highs, strict=True)]
-    edges = zip(table.names, drawn, np.exp(lows).tolist(), np.exp(highs).tolist(), strict=True)
-    return {name: min(max(value, low), high) for name, value, low, high in edges}
+    return sample(table.space, random.Random(f"first {table.name} {seed}"))

@@ -1,7 +1,8 @@
 """The searches that are compared, each through its real classes, behind one face: what next, and does it go on.
 
-A method is written NAME or NAME:FIRST_RUNG:FACTOR. Ray and Optuna are set up as their documentation does, with their
-own defaults; every method tries the same first configuration.
+A method is written NAME or NAME:FIRST_RUNG:FACTOR. Peers are set up as their documentation does, with their own
+defaults; every method tries the same first configuration. Those that need more packages, or more to drive them, are in
+`_replay_peers` and `_replay_syne`, which import this module.
 """
 
 import hashlib
@@ -16,16 +17,27 @@ from typing import Any, NamedTuple, Protocol
 import optuna
 from optuna.trial import TrialState
 
-import tuning.engine
-import tuning.sampler
+import tuning
 from benchmarks._replay_curves import Table, first_point
-from search_spaces import Float, Space, sample, suggest
+from benchmarks._replay_releases import SYNE_RELEASES
+from search_spaces import Space, sample, suggest
 from trainable.errors import UserError
-from tuning.engine import Action, Engine, rung_levels
-from tuning.plan import SearchPlan
-from tuning.sampler import RungSampler
+from tuning.engine import Action, Engine
+from tuning.plan import Sampler, Scheduler, SearchPlan, usual_first_rung
+from tuning.policies import make_engine
 
 METRIC, STEP = "score", "training_iteration"
+OUR_SOURCES = (
+    "engine.py",
+    "policies.py",
+    "freeze_thaw.py",
+    "curve_model.py",
+    "epoch_cost.py",
+    "halving.py",
+    "sampler.py",
+)
+"""What our results hang on."""
+USUAL_FACTOR = SearchPlan.model_fields["reduction_factor"].default
 
 
 class Move(NamedTuple):
@@ -41,8 +53,8 @@ class Method(Protocol):
     def next(self) -> Move | None:
         """What a free slot does; None where it waits."""
 
-    def report(self, key: str, step: int, score: float) -> bool:
-        """The trial finished a step; whether it keeps its slot."""
+    def report(self, key: str, step: int, score: float, seconds: float) -> bool:
+        """The trial finished a step, which took slot time; whether it keeps its slot."""
 
 
 class Setting(NamedTuple):
@@ -50,7 +62,7 @@ class Setting(NamedTuple):
 
     space: Space
     """Its start is the first configuration."""
-    first: dict[str, float]
+    first: dict[str, Any]
     steps: int
     seed: int
     rungs: tuple[int, float] | None
@@ -58,27 +70,25 @@ class Setting(NamedTuple):
 
 
 class Ours:
-    """The engine and the sampler of `tuning`, asked as Ray asks them; trials without limit."""
+    """An engine of `tuning`, asked as Ray asks it."""
 
-    def __init__(self, setting: Setting, sampler: str) -> None:
-        first, factor = setting.rungs or default_rungs()
-        rungs = rung_levels(first, factor, setting.steps)
-        self.engine = Engine(RungSampler(setting.space, sampler, setting.seed), rungs, factor, sys.maxsize)
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.keys = trial_names()
 
     def next(self) -> Move | None:
-        """A paused trial that may go on, else a new one."""
-        key = self.engine.next_promotion()
-        if key is not None:
+        """What the engine says."""
+        move = self.engine.next_move()
+        if move is not None and move.key is not None:
             self.engine.promote()
-            return Move(key)
+            return Move(move.key)
         key = next(self.keys)
         config = self.engine.start(key)
         return None if config is None else Move(key, config)
 
-    def report(self, key: str, step: int, score: float) -> bool:
+    def report(self, key: str, step: int, score: float, seconds: float) -> bool:
         """Tell the engine."""
-        return self.engine.report(key, step, score) is Action.CONTINUE
+        return self.engine.report(key, step, score, seconds) is Action.CONTINUE
 
 
 class RayTune:
@@ -89,15 +99,13 @@ class RayTune:
         from ray.tune.search.optuna import OptunaSearch
 
         named: dict[str, Any] = {"metric": METRIC, "mode": "max"}
-        rungs: dict[str, Any] = {}
-        if setting.rungs is not None:
-            rungs = {"grace_period": setting.rungs[0], "reduction_factor": setting.rungs[1]}
+        rungs = rung_options(setting, "grace_period", "reduction_factor")
         # of the controller it wants nothing
         self.scheduler: Any = ASHAScheduler(time_attr=STEP, max_t=setting.steps, **named, **rungs)
         self.searcher = None
         if searcher == "optuna":
             self.searcher = OptunaSearch(
-                space=distributions(setting.space),
+                space=lambda trial: suggest(setting.space, trial),
                 points_to_evaluate=[setting.first],
                 seed=setting.seed,
                 **named,
@@ -114,7 +122,7 @@ class RayTune:
         self.scheduler.on_trial_add(None, self.trials[move.key])
         return move
 
-    def report(self, key: str, step: int, score: float) -> bool:
+    def report(self, key: str, step: int, score: float, seconds: float) -> bool:
         """As `TuneController._process_trial_result`: the searcher hears of a stop only that the trial is complete."""
         trial, result = self.trials[key], {METRIC: score, STEP: step, "trial_id": key}
         goes_on = self.scheduler.on_trial_result(None, trial, result) == self.scheduler.CONTINUE
@@ -128,11 +136,13 @@ class RayTune:
 
 
 class OptunaAlone:
-    """Optuna's TPE with one of its pruners, by ask and tell."""
+    """A sampler and a pruner of Optuna, by ask and tell."""
 
-    def __init__(self, setting: Setting, pruner: optuna.pruners.BasePruner) -> None:
+    def __init__(
+        self, setting: Setting, pruner: optuna.pruners.BasePruner, sampler: optuna.samplers.BaseSampler | None = None
+    ) -> None:
         self.setting = setting
-        sampler = optuna.samplers.TPESampler(seed=setting.seed)
+        sampler = sampler or optuna.samplers.TPESampler(seed=setting.seed)
         # Hyperband's brackets hang on the study's name, which is random by default
         self.study = optuna.create_study(
             sampler=sampler, pruner=pruner, direction="maximize", study_name=f"{setting.space.name} {setting.seed}"
@@ -147,7 +157,7 @@ class OptunaAlone:
         self.trials[key] = trial
         return Move(key, suggest(self.setting.space, trial))
 
-    def report(self, key: str, step: int, score: float) -> bool:
+    def report(self, key: str, step: int, score: float, seconds: float) -> bool:
         """Complete after the last step, pruned where the pruner says so."""
         trial = self.trials[key]
         trial.report(score, step)
@@ -175,23 +185,85 @@ class Random:
         self.begun = True
         return Move(next(self.keys), config)
 
-    def report(self, key: str, step: int, score: float) -> bool:
+    def report(self, key: str, step: int, score: float, seconds: float) -> bool:
         """Until the last step."""
         return step < self.setting.steps
 
 
+def ours(setting: Setting, scheduler: Scheduler, sampler: Sampler = "tpe") -> Method:
+    """Our search; trials without limit, since the budget is time."""
+    first_rung, factor = setting.rungs or (usual_first_rung(setting.steps), USUAL_FACTOR)
+    plan = SearchPlan(
+        space=setting.space,
+        trial={},
+        epochs=setting.steps,
+        time_budget_s=sys.maxsize,
+        scheduler=scheduler,
+        reduction_factor=factor,
+        first_rung=first_rung,
+        sampler=sampler,
+        first=[setting.first],
+        seed=setting.seed,
+        name="replay",
+        output=Path(),
+    )
+    return Ours(make_engine(plan))
+
+
+def optuna_halving(setting: Setting, sampler: optuna.samplers.BaseSampler | None = None) -> Method:
+    """Optuna's successive halving, which stops trials."""
+    rungs = rung_options(setting, "min_resource", "reduction_factor", int)
+    return OptunaAlone(setting, optuna.pruners.SuccessiveHalvingPruner(**rungs), sampler)
+
+
+def optuna_hyperband(setting: Setting) -> Method:
+    """Optuna's Hyperband, which stops trials."""
+    rungs = rung_options(setting, "min_resource", "reduction_factor", int)
+    return OptunaAlone(setting, optuna.pruners.HyperbandPruner(max_resource=setting.steps, **rungs))
+
+
+def gaussian_process(setting: Setting) -> optuna.samplers.BaseSampler:
+    """Optuna's Gaussian process, which learns only from trials that ran in full."""
+    return optuna.samplers.GPSampler(seed=setting.seed)
+
+
+def ray_hyperband(setting: Setting, searcher: str) -> Method:
+    """Ray's synchronous HyperBand."""
+    from benchmarks._replay_peers import RayHyperband
+
+    return RayHyperband(setting, searcher)
+
+
+def syne_tune(name: str) -> Callable[[Setting], Method]:
+    """How one of Syne Tune's schedulers is made."""
+
+    def make(setting: Setting) -> Method:
+        from benchmarks._replay_syne import SyneTune
+
+        return SyneTune(setting, name)
+
+    return make
+
+
 METHODS: dict[str, Callable[[Setting], Method]] = {
-    "ours": lambda setting: Ours(setting, "tpe"),
-    "ours-random": lambda setting: Ours(setting, "random"),
+    "ours": lambda setting: ours(setting, "freeze-thaw"),
+    "ours-asha": lambda setting: ours(setting, "asha"),
+    "ours-asha-random": lambda setting: ours(setting, "asha", "random"),
     "ray": lambda setting: RayTune(setting, "optuna"),
     "ray-random": lambda setting: RayTune(setting, "random"),
-    "optuna": lambda setting: OptunaAlone(setting, optuna.pruners.SuccessiveHalvingPruner()),
-    "optuna-hyperband": lambda setting: OptunaAlone(
-        setting, optuna.pruners.HyperbandPruner(max_resource=setting.steps)
-    ),
+    "ray-hyperband": lambda setting: ray_hyperband(setting, "random"),
+    "ray-bohb": lambda setting: ray_hyperband(setting, "bohb"),
+    "optuna": optuna_halving,
+    "optuna-hyperband": optuna_hyperband,
+    "optuna-gp": lambda setting: optuna_halving(setting, gaussian_process(setting)),
+    "optuna-gp-full": lambda setting: OptunaAlone(setting, optuna.pruners.NopPruner(), gaussian_process(setting)),
+    **{name: syne_tune(name) for name in SYNE_RELEASES},
     "random": Random,
 }
-WITH_RUNGS = ("ours", "ours-random", "ray", "ray-random")
+WITHOUT_RUNGS = ("random", "optuna-gp-full")
+FACTOR_ALONE = ("ray-hyperband", "ray-bohb")
+"""Their first rungs follow from the number of steps."""
+WHOLE_FACTOR = ("optuna", "optuna-hyperband", "optuna-gp", "syne-dyhpo")
 
 
 def parse_method(text: str) -> tuple[str, tuple[int, float] | None]:
@@ -209,8 +281,14 @@ def parse_method(text: str) -> tuple[str, tuple[int, float] | None]:
         first, factor = int(rungs[0]), float(rungs[1])
     except (ValueError, IndexError):
         raise UserError(f"method {text!r}: write {name}:FIRST_RUNG:FACTOR, such as {name}:2:3") from None
-    if name not in WITH_RUNGS or len(rungs) > 2 or first < 1 or factor <= 1:
-        raise UserError(f"method {text!r}: rungs go to {', '.join(WITH_RUNGS)}; first at 1 or later, factor above 1")
+    if name in WITHOUT_RUNGS or len(rungs) > 2 or first < 1 or factor <= 1:
+        raise UserError(
+            f"method {text!r}: rungs go to all but {', '.join(WITHOUT_RUNGS)}; first from 1, factor above 1"
+        )
+    if name in FACTOR_ALONE and first != 1:
+        raise UserError(f"method {text!r}: {name} sets its first rung itself; write {name}:1:{rungs[1]}")
+    if name in WHOLE_FACTOR and factor != int(factor):
+        raise UserError(f"method {text!r}: the factor of {name} is a whole number, such as {name}:{first}:3")
     return name, (first, factor)
 
 
@@ -219,27 +297,22 @@ def make_method(text: str, table: Table, seed: int) -> Method:
     name, rungs = parse_method(text)
     first = first_point(table, seed)
     own_seed = random.Random(f"{table.name} {seed}").getrandbits(31)
-    return METHODS[name](Setting(table.space(first), first, table.steps, own_seed, rungs))
+    return METHODS[name](Setting(table.space_from(first), first, table.steps, own_seed, rungs))
 
 
 def version_of(text: str) -> str:
     """What results of a method hang on besides the table: our sources, or the peers' versions."""
     if text.startswith("ours"):
-        sources = [Path(str(module.__file__)).read_bytes() for module in (tuning.engine, tuning.sampler)]
-        return hashlib.sha256(b"".join([*sources, repr(default_rungs()).encode()])).hexdigest()[:12]
+        folder = Path(str(tuning.__file__)).parent
+        return hashlib.sha256(b"".join((folder / name).read_bytes() for name in OUR_SOURCES)).hexdigest()[:12]
+    if (release := SYNE_RELEASES.get(text.split(":")[0])) is not None:
+        return f"syne-tune {release}"
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
 
 
-def distributions(space: Space) -> dict[str, Any]:
-    """What Ray makes of a search space that holds only numbers on a log scale."""
-    floats = (dimension for dimension in space.dimensions if isinstance(dimension, Float))
-    return {each.name: optuna.distributions.FloatDistribution(each.low, each.high, log=each.log) for each in floats}
-
-
-def default_rungs() -> tuple[int, float]:
-    """First rung and reduction factor of `tuning.run`."""
-    fields = SearchPlan.model_fields
-    return fields["first_rung"].default, fields["reduction_factor"].default
+def rung_options(setting: Setting, first: str, factor: str, number: Callable[[float], float] = float) -> dict[str, Any]:
+    """The rungs in a peer's own words; none for its defaults."""
+    return {} if setting.rungs is None else {first: setting.rungs[0], factor: number(setting.rungs[1])}
 
 
 def trial_names() -> Iterator[str]:

@@ -65,14 +65,32 @@ def band_of(records: list[dict[str, Any]]) -> Band:
 
 
 def table_rows(groups: Mapping[Group, list[dict[str, Any]]]) -> list[dict[str, str]]:
-    """One line a method, for `compare.report`."""
-    return [
+    """One line a method, for `compare.report`; then one for each name with several settings."""
+    bands = {group: band_of(members) for group, members in groups.items()}
+    rows = [
         {"method": group.method}
-        | {f"{share:.0%}": band.at(share) for share in SHARES}
+        | {f"{share:.0%}": bands[group].at(share) for share in SHARES}
         | {"trials": f"{np.mean([each['trials'] for each in members]):.0f}"}
         | {"ask ms": f"{np.mean([each['ask_ms'][-1] for each in members]):.1f}"}
         for group, members in groups.items()
-        for band in [band_of(members)]
+    ]
+    return rows + best_setting_rows({group.method: band for group, band in bands.items()})
+
+
+def best_setting_rows(bands: Mapping[str, Band]) -> list[dict[str, str]]:
+    """The best that a name reached at each share with any of its settings, NAME or NAME:FIRST_RUNG:FACTOR.
+
+    That is hindsight: nobody knows the best setting beforehand.
+    """
+    names: dict[str, list[Band]] = {}
+    for method, band in bands.items():
+        names.setdefault(method.split(":")[0], []).append(band)
+    return [
+        {"method": f"{name}, best setting"}
+        | {f"{share:.0%}": min(settings, key=lambda band: band.mean[GRID.index(share)]).at(share) for share in SHARES}
+        | {"trials": "", "ask ms": ""}
+        for name, settings in names.items()
+        if len(settings) > 1
     ]
 
 

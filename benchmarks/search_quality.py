@@ -4,23 +4,37 @@
 on every table of the folder and prints the mean normalised regret of the best trial so far: 0 is the best loss in the
 table, 1 the median configuration at its best. Lower is better.
 
-[bold]--methods ours:1:2,ours:2:3,ray:1:4[/]  sets the first rung and the reduction factor.
+[bold]--methods ours:1:2,ours:2:3,ray:1:4[/]  sets the first rung and the reduction factor. Where a name has several
+settings, a row has the best of them in hindsight. The first rung of Ray's HyperBand follows from its factor: write 1.
+The rungs of syne-dyhpo are a constant distance apart, which takes the place of the factor.
 
 A search gets a budget of full trainings (--budget) and spends it step by step on its slots, which run at the same
 time. It may start as many trials as it likes; a trial that pauses or stops frees its slot. Every method tries the same
 first configuration, drawn from the seed.
 
-Curves: `.npz` files with `hp` (configurations, hyper-parameters), all positive; `hp_names`; `valid_loss`
-(configurations, steps), lower is better, NaN where diverged; and perhaps `seconds` (configurations,), the cost of a
-step. Every method sees the same score, 1 / (1 + regret), which keeps the order of the losses; a diverged step scores 0.
+Curves: --curves takes a file, a folder of files, or an experiment of tuning.run (runs/NAME), and may be repeated.
+`.npz` files have `hp` (configurations, hyper-parameters), all positive; `hp_names`; `valid_loss` (configurations,
+steps), lower is better, NaN where diverged; and perhaps `seconds` (configurations,), the cost of a step. `.parquet`
+files come from benchmarks.record_curves. From these and from experiments the loss is 1 - top-1, and the space is their
+own, with choices and conditions. Where a trial of an experiment ended early, its last score is taken to have stayed: so
+an experiment shows a search's beginning better than its end.
+Every method sees the same score, 1 / (1 + regret), which keeps the order of the losses; a diverged step scores 0.
 
 Protocols: `table` takes a proposal for the nearest row that the search hasn't had, on a log scale and with each column
 stretched to 0..1. `surrogate` predicts the curve of any proposal by extremely randomised trees fitted to the table.
 
 Methods: ours and ours-random are the engine and the sampler of `tuning`, by default with the rungs of `tuning.run`.
-ray is Ray's ASHA with its OptunaSearch, ray-random its ASHA with random draws; optuna and optuna-hyperband are TPE with
-Optuna's successive halving and Hyperband pruners; random runs every trial in full. Peers are unmodified and keep their
-defaults, except that they know the greatest number of steps.
+ray is Ray's ASHA with its OptunaSearch, ray-random its ASHA with random draws; ray-hyperband is Ray's HyperBand with
+random draws, ray-bohb its HyperBandForBOHB with TuneBOHB; optuna and optuna-hyperband are TPE with Optuna's successive
+halving and Hyperband pruners; optuna-gp is its Gaussian process with successive halving, optuna-gp-full without;
+syne-asha-stopping, syne-bohb and syne-cqr are Syne Tune's ASHA, BOHB and ASHACQR; syne-asha-promotion, syne-mobster,
+syne-hypertune and syne-dyhpo are from its older release; random runs every trial in full. Peers are unmodified and keep
+their defaults, except that they know the greatest number of steps. One that knows no conditions is asked for every
+hyper-parameter, and what doesn't apply is left out.
+
+Peers' packages: [bold]pip install -c constraints.txt -e '.\\[peers]'[/] for ray-bohb and Syne Tune. The older release
+can't share an environment with the newer: [bold]pip install --no-deps --target FOLDER syne-tune==0.14.2 autograd[/],
+then run its methods alone with PYTHONPATH=FOLDER and the same --json; the results are shown together afterwards.
 
 --json: one line a search, appended as it ends. A rerun skips what is there, and does ours again where the engine, the
 sampler or the default rungs have changed.
@@ -41,11 +55,12 @@ first step says next to nothing of the last (rank correlation 0.03 to 0.2; 0.7 t
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -54,6 +69,9 @@ from rich.progress import Progress
 from benchmarks.compare import report
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks._replay_curves import Table
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -74,14 +92,36 @@ class Cell(NamedTuple):
     """Full trainings."""
 
 
+class Budget(NamedTuple):
+    """Slot time of a search."""
+
+    full_trainings: float
+    """Of mean cost; counts where no seconds are given."""
+    seconds: float | None
+
+    def trainings(self, table: "Table") -> float:
+        """In full trainings of the table's mean cost."""
+        if self.seconds is None:
+            return self.full_trainings
+        return self.seconds / (table.steps * float(table.seconds.mean()))
+
+    def __str__(self) -> str:
+        return f"{self.full_trainings:g} trainings" if self.seconds is None else f"{self.seconds:g} s"
+
+
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    curves: Annotated[Path, typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="The tables.")],
+    curves: Annotated[
+        list[Path], typer.Option(metavar="PATH", exists=True, help="A table, or a folder of them. Repeatable.")
+    ],
     methods: Annotated[str, typer.Option(metavar="A,B", help="What is compared.")] = "ours,ray,random",
     protocols: Annotated[str, typer.Option(metavar="A,B", help="table, surrogate, or both.")] = "table",
     seeds: Annotated[int, typer.Option(min=1, help="Searches of each method on each table.")] = 5,
     slots: Annotated[str, typer.Option(metavar="N,M", help="Trials at once.")] = "4",
     budget: Annotated[float, typer.Option(min=0.1, help="Slot time of a search, in full trainings.")] = 20.0,
+    budget_seconds: Annotated[
+        float | None, typer.Option(min=1, metavar="S", help="Slot time in recorded seconds, in place of --budget.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Searches replayed at once, one process each.")] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="OUT", help="Keep results here, and go on from them.")
@@ -89,31 +129,36 @@ def main(
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw regret against budget.")] = None,
 ) -> None:
     """Replay what isn't there yet, then print and draw everything that was asked for."""
-    files = {file.stem: file for file in sorted(curves.glob("*.npz"))}
-    if not files:
-        raise UserError(f"{curves} holds no .npz file; see --help for what is in one")
-    cells = wanted(list(files.values()), split(methods), split(protocols), seeds, whole_numbers(slots), budget)
+    from benchmarks._replay_releases import check_installed
+    from benchmarks._replay_tables import find_tables
+
+    files = find_tables(curves)
+    limit = Budget(budget, budget_seconds)
+    cells = wanted(list(files.values()), split(methods), split(protocols), seeds, whole_numbers(slots), limit)
     known = read(json_file)
     missing = [cell for cell in cells if cell not in known]
+    for method in dict.fromkeys(cell.method for cell in missing):
+        check_installed(method.split(":")[0])
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"{len(missing)} of {len(cells)} searches", total=len(missing))
         for cell, record in replay_all(missing, files, jobs):
             known[cell] = record
             append(json_file, record)
             progress.advance(bar)
-    show([known[cell] for cell in cells], f"{len(files)} tables x {seeds} seeds, budget {budget:g} trainings", plot)
+    show([known[cell] for cell in cells], f"{len(files)} tables x {seeds} seeds, budget {limit}", plot)
 
 
 def wanted(
-    files: list[Path], methods: list[str], protocols: list[str], seeds: int, slots: list[int], budget: float
+    files: list[Path], methods: list[str], protocols: list[str], seeds: int, slots: list[int], budget: Budget
 ) -> list[Cell]:
     """Every search that was asked for: seed by seed, so that an interrupted run has all methods.
 
     Raises:
         UserError: A method or protocol is unknown, or a table can't be read.
     """
-    from benchmarks._replay_curves import PROTOCOLS, load_table
+    from benchmarks._replay_curves import PROTOCOLS
     from benchmarks._replay_methods import parse_method, version_of
+    from benchmarks._replay_tables import load_table
 
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
         raise UserError(f"unknown protocol {unknown[0]!r}; known: {', '.join(PROTOCOLS)}")
@@ -122,7 +167,7 @@ def wanted(
     versions = {method: version_of(method) for method in methods}
     tables = [load_table(file) for file in files]
     return [
-        Cell(table.name, table.digest, protocol, number, method, versions[method], seed, budget)
+        Cell(table.name, table.digest, protocol, number, method, versions[method], seed, budget.trainings(table))
         for seed in range(seeds)
         for protocol in protocols
         for number in slots
@@ -152,10 +197,13 @@ def replay(cell: Cell, file: Path) -> dict[str, Any]:
     import optuna
 
     from benchmarks._replay_clock import Clock
-    from benchmarks._replay_curves import PROTOCOLS, load_table
+    from benchmarks._replay_curves import PROTOCOLS
     from benchmarks._replay_methods import make_method
+    from benchmarks._replay_tables import load_table
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for library in ("ray.tune", "syne_tune"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     table = load_table(file)
     slot_time = cell.budget * table.steps
     method = make_method(cell.method, table, cell.seed)

@@ -9,19 +9,23 @@
 from search_spaces.configurations import (
     Suggests,
     cardinality,
+    condition_text,
     contains,
     describe,
+    fill,
+    range_text,
     sample,
     start_point,
+    start_value,
     suggest,
 )
 from search_spaces.encoding import columns, encode
-from search_spaces.errors import SpaceError
+from search_spaces.errors import SpaceError, did_you_mean
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.narrowing import narrow
 from search_spaces.recipe import for_pretrained
 from search_spaces.registry import get_space, names
-from search_spaces.space import Choice, Dimension, Float, Int, Space
+from search_spaces.space import Choice, Dimension, Float, Int, Space, admits
 
 __all__ = [
     "HYPERPARAMETERS",
@@ -32,16 +36,22 @@ __all__ = [
     "Space",
     "SpaceError",
     "Suggests",
+    "admits",
     "cardinality",
     "columns",
+    "condition_text",
     "contains",
     "describe",
+    "did_you_mean",
     "encode",
+    "fill",
     "for_pretrained",
     "get_space",
     "names",
     "narrow",
+    "range_text",
     "sample",
     "start_point",
+    "start_value",
     "suggest",
 ]

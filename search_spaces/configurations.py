@@ -37,17 +37,26 @@ def suggest(space: Space, trial: Suggests) -> dict[str, Any]:
         space: What may vary.
         trial: An `optuna.Trial`, or anything with its three `suggest_` methods.
     """
-    return {**space.fixed, **_walk(space, lambda dimension: _ask(dimension, trial))}
+    return {**space.fixed, **fill(space, lambda dimension: _ask(dimension, trial))}
 
 
 def sample(space: Space, rng: random.Random) -> dict[str, Any]:
     """Draw one configuration uniformly (log-uniformly where `log`), with the fixed values merged in."""
-    return {**space.fixed, **_walk(space, lambda dimension: _draw(dimension, rng))}
+    return {**space.fixed, **fill(space, lambda dimension: _draw(dimension, rng))}
 
 
 def start_point(space: Space) -> dict[str, Any]:
     """The first trial, without the fixed values: what Optuna's `enqueue_trial` takes."""
-    return _walk(space, start_value)
+    return fill(space, start_value)
+
+
+def fill(space: Space, choose: Callable[[Dimension], Any]) -> dict[str, Any]:
+    """The configuration that has what `choose` gives for each dimension that applies, without the fixed values."""
+    values: dict[str, Any] = {}
+    for dimension in space.dimensions:
+        if applies(dimension, {**space.fixed, **values}):
+            values[dimension.name] = choose(dimension)
+    return values
 
 
 def start_value(dimension: Dimension) -> Any:
@@ -132,14 +141,6 @@ def range_text(dimension: Dimension) -> str:
     if isinstance(dimension, Choice):
         return ", ".join(map(_text, dimension.values))
     return f"{_text(dimension.low)} .. {_text(dimension.high)}"
-
-
-def _walk(space: Space, choose: Callable[[Dimension], Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for dimension in space.dimensions:
-        if applies(dimension, {**space.fixed, **values}):
-            values[dimension.name] = choose(dimension)
-    return values
 
 
 def _ask(dimension: Dimension, trial: Suggests) -> Any:

@@ -31,12 +31,19 @@ def training_state(training: Training) -> dict[str, Any]:
 
 
 def load_training_state(training: Training, state: dict[str, Any], evaluated: dict[str, torch.Tensor]) -> None:
-    """Put a saved state and the evaluated weights of its epoch back into `training`."""
+    """Put a saved state and the evaluated weights of its epoch back into `training`.
+
+    The optimiser keeps the numbers of its own configuration: the state may come from a training that had others.
+    """
     machinery = training.machinery
+    groups = machinery.optimizer.param_groups
+    own = [{name: value for name, value in group.items() if name != "params"} for group in groups]
     machinery.evaluated.load_state_dict(evaluated)
     if machinery.ema:
         machinery.model.load_state_dict(state["raw_weights"])
     machinery.optimizer.load_state_dict(state["optimizer"])
+    for group, numbers in zip(machinery.optimizer.param_groups, own, strict=True):
+        group.update(numbers)
     machinery.scaler.load_state_dict(state["scaler"])
     training.epoch = state["epoch"]
     training.history = list(state["history"])

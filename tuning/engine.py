@@ -2,18 +2,23 @@
 
 It knows each trial's configuration and scores and nothing of Ray, so that a search in Ray and its replay on a virtual
 clock decide alike. A trial runs to a rung and pauses there; a free slot starts a new trial, or lets a paused one go on.
-This is asynchronous successive halving by promotion (Li et al. 2020, algorithm 2): unlike the variant that stops
-trials for good, it can still promote one that looked bad only because few had been seen.
+Which of the two, and with what configuration, is a policy's choice: `tuning.halving` or `tuning.freeze_thaw`. The
+engine keeps the budget, carries the choice out, and notes each decision.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
 
 WORST = 0.0
 """What a score that isn't a finite number counts as: the worst accuracy."""
+
+
+DIVERGED = "its loss diverged"
+"""Why a trial ends that is not worth going on with."""
 
 
 class Status(StrEnum):
@@ -42,36 +47,70 @@ class TrialState:
     target: int
     status: Status = Status.RUNNING
     curve: dict[int, float] = field(default_factory=dict)
+    epochs: int = 0
+    """Epochs done."""
 
-    @property
-    def epochs(self) -> int:
-        """Epochs done."""
-        return max(self.curve, default=0)
+    def add(self, epoch: int, score: float) -> None:
+        """Note the score after an epoch."""
+        self.curve[epoch] = score
+        self.epochs = max(self.epochs, epoch)
 
 
 class Decision(NamedTuple):
     """What happens to a trial and why: a line of decisions.jsonl."""
 
-    kind: Literal["start", "promote", "pause", "end", "fail"]
+    kind: Literal["start", "promote", "pause", "stop", "end", "fail"]
+    """`stop` ends a trial before its full length, `end` at it."""
     trial: str
     epochs: int
-    """Epochs done; for `start` and `promote` the rung to run to."""
+    """Epochs done."""
     reason: str
+    target: int | None = None
+    """The rung to run to, of `start` and `promote`."""
+    score: float | None = None
+    """After the epochs done."""
     rank: int | None = None
     """Place among the trials that have reached the rung, from 1."""
+    expected_improvement: float | None = None
+    """Of freeze-thaw: how much better than the best so far, in standard deviations of all results so far."""
 
 
-class Sampler(Protocol):
-    """Where new configurations come from."""
+class Move(NamedTuple):
+    """What a free slot does next."""
+
+    key: str | None
+    """The paused trial that goes on; None for a new one."""
+    reason: str
+    rank: int | None = None
+    expected_improvement: float | None = None
+
+
+class Budget(NamedTuple):
+    """What a move may use."""
+
+    may_start: bool
+    """Whether the number of trials and the space have one more."""
+    epochs: float = math.inf
+    """Epochs that no trial has used or is about to use."""
+
+
+class Policy(Protocol):
+    """Chooses moves, from what it is told of trials and their scores at the rungs."""
+
+    def choose(self, trials: Mapping[str, TrialState], budget: Budget) -> Move | None:
+        """What a free slot does; None where it waits."""
 
     def propose(self, key: str) -> dict[str, Any] | None:
-        """A configuration for the new trial `key`; None where the space has no more."""
+        """A configuration for the new trial `key` that was chosen; None where the space has no more."""
 
-    def learn(self, key: str, values: dict[str, Any]) -> dict[str, Any]:
-        """Note the configuration of a trial that was proposed in an earlier search."""
+    def learn(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Note a trial whose configuration came from elsewhere; returns the whole configuration."""
 
     def observe(self, key: str, rung: int, score: float) -> None:
         """The trial reached a rung with this score, higher being better."""
+
+    def spend(self, key: str, seconds: float) -> None:
+        """The trial's last epoch took this long."""
 
     def forget(self, key: str) -> None:
         """The trial ended or failed: what it was asked for will not come."""
@@ -83,39 +122,35 @@ def rung_levels(first: int, factor: float, longest: int) -> list[int]:
     return sorted({int(first * factor**step) for step in range(steps) if first * factor**step < longest} | {longest})
 
 
-def promotable(trials: Iterable[TrialState], rungs: Sequence[int], factor: float) -> tuple[TrialState, int] | None:
-    """The paused trial that goes on next, and its rank; None where none may.
-
-    Rungs from the top down: of the n trials that reached a rung the best n/`factor` may go on, and the best of these
-    that still waits there does. At equal scores the earlier trial is better.
-    """
-    trials = list(trials)
-    for rung in reversed(rungs[:-1]):
-        reached = sorted((trial for trial in trials if rung in trial.curve), key=lambda trial: -trial.curve[rung])
-        for rank, trial in enumerate(reached[: int(len(reached) / factor)], start=1):
-            if trial.status is Status.PAUSED and trial.epochs == rung:
-                return trial, rank
-    return None
-
-
 class Engine:
-    """Decides for at most `trials` trials over `rungs`; each decision goes to `note`."""
+    """Decides for at most `trials` trials of together at most `epochs` epochs over `rungs`; notes each decision.
+
+    The configurations in `first` (without the space's fixed values) are tried before any that the policy proposes.
+    """
 
     def __init__(
         self,
-        sampler: Sampler,
+        policy: Policy,
         rungs: Sequence[int],
-        factor: float,
-        trials: int,
+        *,
+        trials: int = sys.maxsize,
+        epochs: float = math.inf,
+        first: Sequence[Mapping[str, Any]] = (),
         note: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
-        self.sampler = sampler
+        self.policy = policy
         self.rungs = list(rungs)
-        self.factor = factor
         self.most_trials = trials
+        self.most_epochs = epochs
+        self.first = list(first)
         self.note = note
         self.trials: dict[str, TrialState] = {}
         self.exhausted = False
+        self.closed: str | None = None
+        """Why the search is over, once it is."""
+        self.move: Move | None = None
+        self.is_chosen = False
+        """Whether `move` is what the policy chooses, given all that it knows."""
 
     @property
     def running(self) -> int:
@@ -123,93 +158,137 @@ class Engine:
         return sum(trial.status is Status.RUNNING for trial in self.trials.values())
 
     @property
-    def may_start(self) -> bool:
-        """Whether the budget of trials and the space have one more."""
-        return len(self.trials) < self.most_trials and not self.exhausted
-
-    @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing will: paused trials that are left will never be promoted."""
-        return not self.running and not self.may_start and self._promotable() is None
+        """Whether nothing runs and nothing will: paused trials that are left will never go on."""
+        return not self.running and self.next_move() is None
+
+    def next_move(self) -> Move | None:
+        """What a free slot does next; the same until something new is known."""
+        if not self.is_chosen:
+            self.move = self._choose()
+            self.is_chosen = True
+        return self.move
 
     def start(self, key: str) -> dict[str, Any] | None:
-        """A configuration for a new trial, if a free slot should start one rather than promote."""
-        if not self.may_start or self._promotable() is not None:
+        """A configuration for a new trial, if a free slot should start one rather than go on with another."""
+        move = self.next_move()
+        if move is None or move.key is not None:
             return None
-        config = self.sampler.propose(key)
+        config = self.policy.learn(key, self.first.pop(0)) if self.first else self.policy.propose(key)
+        self.is_chosen = False
         if config is None:
             self.exhausted = True
             return None
         self.trials[key] = TrialState(key, config, self.rungs[0])
-        self.note(Decision("start", key, self.rungs[0], "a slot is free and no paused trial may go on"))
+        improvement = move.expected_improvement
+        self.note(Decision("start", key, 0, move.reason, self.rungs[0], expected_improvement=improvement))
         return config
 
-    def next_promotion(self) -> str | None:
-        """The paused trial that a free slot should go on with; None where there is none."""
-        choice = self._promotable()
-        return choice[0].key if choice else None
-
     def promote(self) -> None:
-        """The trial of `next_promotion` runs on to its next rung."""
-        choice = self._promotable()
-        if choice is None:
-            raise RuntimeError("no paused trial may go on; ask next_promotion first")
-        trial, rank = choice
-        rung, trial.target = trial.epochs, self.rungs[self.rungs.index(trial.epochs) + 1]
+        """The trial of `next_move` runs on to its next rung."""
+        move = self.next_move()
+        if move is None or move.key is None:
+            raise RuntimeError("no paused trial may go on; ask next_move first")
+        trial = self.trials[move.key]
+        trial.target = self.next_rung(trial.epochs)
         trial.status = Status.RUNNING
-        reached = sum(rung in other.curve for other in self.trials.values())
-        reason = f"in the top 1/{self.factor:g} of the {reached} that reached rung {rung}"
-        self.note(Decision("promote", trial.key, trial.target, reason, rank))
+        self.is_chosen = False
+        self.note(self._decision("promote", trial, move.reason, trial.target, move.rank, move.expected_improvement))
 
-    def report(self, key: str, epoch: int, score: float) -> Action:
+    def report(self, key: str, epoch: int, score: float, seconds: float | None = None) -> Action:
         """A trial finished an epoch; at its rung it pauses, unless it is itself the one that goes on next."""
         trial = self.trials[key]
-        trial.curve[epoch] = score if math.isfinite(score) else WORST
+        trial.add(epoch, score if math.isfinite(score) else WORST)
+        self.is_chosen = False
         if epoch in self.rungs:
-            self.sampler.observe(key, epoch, trial.curve[epoch])
-        if epoch >= self.rungs[-1]:
-            self.end(key, "reached its full length")
+            self.policy.observe(key, epoch, trial.curve[epoch])
+        if seconds is not None:
+            self.policy.spend(key, seconds)
+        if epoch >= self.rungs[-1] or self.closed:
+            self.end(key, "reached its full length" if epoch >= self.rungs[-1] else str(self.closed))
             return Action.STOP
         if epoch < trial.target:
             return Action.CONTINUE
         trial.status = Status.PAUSED
-        choice = self._promotable()
-        if choice and choice[0] is trial:
+        move = self.next_move()
+        if move and move.key == key:
             self.promote()
             return Action.CONTINUE
-        self.note(Decision("pause", key, epoch, f"waits at rung {epoch}"))
+        self.note(self._decision("pause", trial, f"waits at rung {epoch}"))
         return Action.PAUSE
 
     def end(self, key: str, reason: str) -> None:
         """The trial will not go on: full length, diverged, or the search is over."""
-        self._close(key, Status.ENDED, Decision("end", key, self.trials[key].epochs, reason))
+        kind: Literal["end", "stop"] = "end" if self.trials[key].epochs >= self.rungs[-1] else "stop"
+        self._leave(key, Status.ENDED, kind, reason)
+
+    def diverge(self, key: str) -> None:
+        """The trial's loss is no longer finite: it counts as the worst at the rung that it was to reach, and ends."""
+        trial = self.trials[key]
+        if trial.status is Status.RUNNING:
+            self.policy.observe(key, trial.target, WORST)
+        self.end(key, DIVERGED)
 
     def fail(self, key: str, reason: str) -> None:
         """The trial broke; it says nothing about its configuration."""
-        self._close(key, Status.FAILED, Decision("fail", key, self.trials[key].epochs, reason))
+        self._leave(key, Status.FAILED, "fail", reason)
+
+    def close(self, reason: str) -> None:
+        """The search is over: running trials end after their epoch, and nothing new begins."""
+        self.closed = reason
+        self.is_chosen = False
 
     def take_up(self, key: str, config: dict[str, Any], curve: dict[int, float], may_go_on: bool) -> Status:
         """Put a trial of an interrupted search back: it waits at its rung, runs on to its next one, or has ended."""
-        trial = TrialState(key, config, self.rungs[0], curve=dict(curve))
+        trial = TrialState(key, config, self.rungs[0])
         self.trials[key] = trial
-        self.sampler.learn(key, config)
-        for rung in self.rungs:
-            if rung in trial.curve:
-                self.sampler.observe(key, rung, trial.curve[rung])
+        self.is_chosen = False
+        self.policy.learn(key, config)
+        self.first = [values for values in self.first if not values.items() <= config.items()]
+        for epoch, score in sorted(curve.items()):
+            trial.add(epoch, score)
+            if epoch in self.rungs:
+                self.policy.observe(key, epoch, score)
         if not may_go_on or trial.epochs >= self.rungs[-1]:
             trial.status = Status.ENDED
+            self.policy.forget(key)
         elif trial.epochs in self.rungs:
             trial.status = Status.PAUSED
         else:
-            trial.target = next(rung for rung in self.rungs if rung > trial.epochs)
+            trial.target = self.next_rung(trial.epochs)
         return trial.status
 
-    def _promotable(self) -> tuple[TrialState, int] | None:
-        return promotable(self.trials.values(), self.rungs, self.factor)
+    def next_rung(self, epochs: int) -> int:
+        """The first rung above `epochs`."""
+        return next(rung for rung in self.rungs if rung > epochs)
 
-    def _close(self, key: str, status: Status, decision: Decision) -> None:
-        if self.trials[key].status in (Status.ENDED, Status.FAILED):
+    def _choose(self) -> Move | None:
+        if self.closed:
+            return None
+        used = sum(t.target if t.status is Status.RUNNING else t.epochs for t in self.trials.values())
+        left = self.most_epochs - used
+        may_start = len(self.trials) < self.most_trials and not self.exhausted and left >= self.rungs[0]
+        if self.first and may_start:
+            return Move(None, "one of the configurations to be tried first")
+        return self.policy.choose(self.trials, Budget(may_start, left))
+
+    def _leave(self, key: str, status: Status, kind: Literal["end", "stop", "fail"], reason: str) -> None:
+        trial = self.trials[key]
+        if trial.status in (Status.ENDED, Status.FAILED):
             return
-        self.trials[key].status = status
-        self.sampler.forget(key)
-        self.note(decision)
+        trial.status = status
+        self.is_chosen = False
+        self.policy.forget(key)
+        self.note(self._decision(kind, trial, reason))
+
+    def _decision(
+        self,
+        kind: Literal["promote", "pause", "stop", "end", "fail"],
+        trial: TrialState,
+        reason: str,
+        target: int | None = None,
+        rank: int | None = None,
+        expected_improvement: float | None = None,
+    ) -> Decision:
+        score = trial.curve.get(trial.epochs)
+        return Decision(kind, trial.key, trial.epochs, reason, target, score, rank, expected_improvement)

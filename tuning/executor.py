@@ -1,7 +1,9 @@
 """How Ray carries out what the engine decides: a searcher that starts trials, a scheduler that pauses and promotes."""
 
-import json
-from collections.abc import Iterable
+import math
+import sys
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ from ray.tune.search import Searcher, SearchGenerator
 
 from trainable import metrics
 from trainable.files import STATE
-from tuning.engine import Action, Decision, Engine, Status
+from tuning.decisions import DecisionLog
+from tuning.engine import Action, Status
 from tuning.plan import SearchPlan
-from tuning.sampler import RungSampler
+from tuning.policies import make_engine
 from tuning.study import StudyLog, journal_storage
+from tuning.warm_start import Earlier
 
-DECISIONS = "decisions.jsonl"
-"""One line a decision, in the experiment's folder."""
+TIME_IS_UP = "the time budget is used up"
+SEARCH_OVER = "the search is over, and nothing lets it go on"
 
 ACTIONS = {
     Action.CONTINUE: TrialScheduler.CONTINUE,
@@ -30,16 +34,22 @@ ACTIONS = {
 class Executor:
     """The engine of one search, with its slots, its study, its decisions file, and what an earlier run left."""
 
-    def __init__(self, plan: SearchPlan, slots: int, earlier: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        plan: SearchPlan,
+        slots: int,
+        records: Iterable[dict[str, Any]] = (),
+        earlier: Sequence[Earlier] = (),
+    ) -> None:
         self.plan = plan
         self.slots = slots
         self.past: dict[str, dict[int, float]] = {}
         """Scores of an interrupted search by trial and epoch, until Ray brings the trial back."""
-        for record in earlier:
+        for record in records:
             self.past.setdefault(record["trial_id"], {})[record[metrics.EPOCH]] = record[metrics.SCORE]
         self.study = StudyLog(plan.name, plan.space, journal_storage(plan.folder))
-        sampler = RungSampler(plan.space, plan.sampler, plan.seed)
-        self.engine = Engine(sampler, plan.rungs, plan.reduction_factor, plan.trials, self._note)
+        self.engine = make_engine(plan, earlier, DecisionLog(plan.folder).add)
+        self.deadline = time.monotonic() + (plan.time_budget_s or math.inf)
 
     @property
     def has_free_slot(self) -> bool:
@@ -55,9 +65,16 @@ class Executor:
 
     def report(self, key: str, record: dict[str, Any]) -> Action:
         """A trial finished an epoch."""
-        epoch, score = record[metrics.EPOCH], record[metrics.SCORE]
-        self.study.report(key, epoch, score)
-        return self.engine.report(key, epoch, score)
+        self.look_at_the_clock()
+        epoch, score = record[metrics.EPOCH], record.get(metrics.SCORE, math.nan)
+        action = self.engine.report(key, epoch, score, epoch_seconds(record))
+        self.study.report(key, epoch, self.engine.trials[key].curve[epoch])
+        return action
+
+    def look_at_the_clock(self) -> None:
+        """Close the search once its time is up: epochs that run then are still finished and kept."""
+        if time.monotonic() > self.deadline and not self.engine.closed:
+            self.engine.close(TIME_IS_UP)
 
     def close(self, key: str, record: dict[str, Any] | None, failed: bool) -> None:
         """A trial left Ray: it failed, reached its full length, diverged, or the search is over."""
@@ -68,8 +85,9 @@ class Executor:
             return
         if record and record.get(metrics.EPOCH) is not None and record[metrics.EPOCH] not in trial.curve:
             self.report(key, record)
-        diverged = bool(record and record.get(metrics.DIVERGED))
-        self.engine.end(key, "its loss diverged" if diverged else "nothing is left that could promote it")
+        if record and record.get(metrics.DIVERGED):
+            self.engine.diverge(key)
+        self.engine.end(key, self.engine.closed or SEARCH_OVER)
         complete = trial.epochs >= self.plan.epochs
         self.study.end(key, OptunaState.COMPLETE if complete else OptunaState.PRUNED, trial.curve.get(trial.epochs))
 
@@ -86,9 +104,10 @@ class Executor:
             return Trial.ERROR
         return {Status.RUNNING: Trial.PENDING, Status.PAUSED: Trial.PAUSED}.get(status, Trial.TERMINATED)
 
-    def _note(self, decision: Decision) -> None:
-        with (self.plan.folder / DECISIONS).open("a") as file:
-            file.write(json.dumps(decision._asdict()) + "\n")
+
+def epoch_seconds(record: dict[str, Any]) -> float:
+    """What the epoch of a record cost its slot."""
+    return sum(record.get(part, 0.0) for part in (metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL))
 
 
 def has_state(trial: Trial) -> bool:
@@ -106,7 +125,9 @@ class EngineSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """A configuration; None where no slot is free or a paused trial goes first."""
         config = self.executor.start(trial_id)
-        return Searcher.FINISHED if config is None and self.executor.engine.exhausted else config
+        if config is None and (self.executor.engine.exhausted or self.executor.engine.finished):
+            return Searcher.FINISHED
+        return config
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         """The scheduler has told the engine already."""
@@ -128,7 +149,7 @@ class EngineGenerator(SearchGenerator):
 
     def __init__(self, executor: Executor) -> None:
         super().__init__(EngineSearcher(executor))
-        self.trials = executor.plan.trials
+        self.trials = executor.plan.trials or sys.maxsize
 
     def set_state(self, state: dict) -> None:
         """Go on counting from the interrupted search, with this one's number of trials."""
@@ -159,10 +180,11 @@ class EngineScheduler(FIFOScheduler):
         for key, trial in paused.items():
             if engine.trials[key].status is Status.RUNNING:  # Ray kept a pause that an interrupted search had under way
                 return trial
-        promoted = engine.next_promotion() if self.executor.has_free_slot else None
-        if promoted in paused:
+        self.executor.look_at_the_clock()
+        move = engine.next_move() if self.executor.has_free_slot else None
+        if move is not None and move.key in paused:
             engine.promote()
-            return paused[promoted]
+            return paused[move.key]
         if engine.finished:
             for trial in paused.values():
                 tune_controller.stop_trial(trial)

@@ -7,7 +7,7 @@ import typer
 
 from search_spaces import names
 from trainable.config import Policy, Precision
-from tuning.plan import Sampler, Scheduler, WandbMode
+from tuning.plan import Sampler, Scheduler, Search, WandbMode
 
 SEARCH, SLOTS, DATA, TRAINING, EXPERIMENT = "Search", "Resources", "Data", "Training", "Experiment"
 
@@ -26,17 +26,58 @@ Settings = Annotated[
         metavar="NAME=VALUES",
     ),
 ]
-Trials = Annotated[int | None, _option(SEARCH, "Configurations to try. [8 on the digits, else 20]", min=1)]
+Tries = Annotated[
+    list[str] | None,
+    _option(
+        SEARCH,
+        "Try this configuration first: lr=2e-5,arch=swin_tiny; the rest as the space starts. Repeatable.",
+        "--try",
+        metavar="NAME=VALUE,...",
+    ),
+]
+Trials = Annotated[
+    int | None,
+    _option(SEARCH, "Configurations to try. [8 on the digits, else 20; as many as a given budget buys]", min=1),
+]
 Epochs = Annotated[int | None, _option(SEARCH, "Epochs of a full training. [4 on the digits, else 30]", min=1)]
 TimeBudget = Annotated[
     str | None, _option(SEARCH, "End after 30m, 2h, 1h30m. [3m30s on the digits, else none]", metavar="TIME")
 ]
-SchedulerName = Annotated[
-    Scheduler, _option(SEARCH, "What ends trials early: asha pauses and promotes, asha-stop is Ray's, median, none.")
+EpochBudget = Annotated[int | None, _option(SEARCH, "End after so many epochs of all trials together.", min=1)]
+SearchName = Annotated[
+    Search | None,
+    _option(
+        SEARCH,
+        "freeze-thaw: one model decides what starts and what goes on; halving: --sampler and --scheduler do. "
+        "[freeze-thaw, unless one of these is given]",
+    ),
 ]
-ReductionFactor = Annotated[float, _option(SEARCH, "Successive halving: the top 1/N of a rung go on.", metavar="N")]
-FirstRung = Annotated[int, _option(SEARCH, "Epochs before a trial may be ended early.", min=1)]
-SamplerName = Annotated[Sampler, _option(SEARCH, "Optuna's sampler.")]
+SchedulerName = Annotated[
+    Scheduler | None,
+    _option(
+        SEARCH,
+        "What ends trials early: asha pauses and promotes; Ray's asha-stop, hyperband, median; none. "
+        "pbt: the worst go on from copies of the best.",
+    ),
+]
+ReductionFactor = Annotated[
+    float, _option(SEARCH, "Rungs grow by it; halving and hyperband let the top 1/N of a rung go on.", metavar="N")
+]
+FirstRung = Annotated[
+    int | None,
+    _option(SEARCH, "Epochs before a trial may pause, be ended early, or copied. [2 of 10 or more, else 1]", min=1),
+]
+WarmStart = Annotated[
+    list[str] | None,
+    _option(
+        SEARCH,
+        "Start from what this earlier experiment found; with other images it is only a prior. Repeatable.",
+        metavar="NAME",
+    ),
+]
+SamplerName = Annotated[
+    Sampler, _option(SEARCH, "Optuna's sampler; gp, a Gaussian process, takes a second a proposal; qmc fills evenly.")
+]
 Seed = Annotated[int, _option(SEARCH, "Fixes splits, sampling and training.", min=0, max=2**31 - 1)]
 DryRun = Annotated[bool, _option(SEARCH, "Print space, plan, resources and budget; start nothing.", "--dry-run")]
 

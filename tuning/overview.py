@@ -1,12 +1,18 @@
 """The plan as a person reads it before the search starts, and all that `--dry-run` prints."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
 from search_spaces import Space, describe
+from tuning.budget import estimated_seconds, expected_budget, reference_speed
 from tuning.data import Source
-from tuning.plan import SearchPlan, clock, estimated_seconds, expected_budget
+from tuning.plan import SearchPlan, clock
 from tuning.resources import Hardware, Slots
+
+SHOWN_FIRST = 4
+"""So many of the first configurations are told."""
 
 
 def space_table(space: Space) -> Table:
@@ -20,23 +26,56 @@ def space_table(space: Space) -> Table:
     return table
 
 
-def print_overview(console: Console, plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | None) -> None:
-    """Data, space, plan, resources and the estimated budget."""
+def print_overview(
+    console: Console, plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | None, note: str | None = None
+) -> None:
+    """Data, space, plan (with a note on it), resources and the estimated budget."""
     console.print(f"[bold]data[/] {source.note}, at {source.image_size} px", highlight=False, soft_wrap=True)
     console.print(space_table(plan.space))
     if plan.space.fixed:
         console.print("fixed: " + ", ".join(f"{name} = {value}" for name, value in plan.space.fixed.items()))
-    halving = f", rungs at {plan.rungs} epochs, top 1/{plan.reduction_factor:g} go on" if plan.rungs else ""
-    limit = f", at most {clock(plan.time_budget_s)}" if plan.time_budget_s else ""
-    console.print(
-        f"[bold]plan[/] {plan.trials} trials of up to {plan.epochs} epochs, {plan.sampler} sampler, "
-        f"{plan.scheduler} scheduler{halving}{limit}, seed {plan.seed}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"[bold]plan[/] {plan_line(plan)}", highlight=False, soft_wrap=True)
+    if note:
+        console.print(f"[bold]note[/] {note}", highlight=False, soft_wrap=True)
+    if plan.first:
+        console.print(f"[bold]first[/] {first_line(plan.first)}", highlight=False, soft_wrap=True)
     console.print(f"[bold]resources[/] {resources_line(hardware, slots)}", highlight=False, soft_wrap=True)
     console.print(f"[bold]budget[/] {budget_line(plan, source, hardware)}", highlight=False, soft_wrap=True)
     console.print(f"[bold]folder[/] {plan.folder}", highlight=False, soft_wrap=True)
+
+
+def plan_line(plan: SearchPlan) -> str:
+    """Trials, what decides, and where the search ends."""
+    trials = "trials" if plan.trials is None else f"{plan.trials} trials"
+    parts = [f"{trials} of up to {plan.epochs} epochs"]
+    if plan.scheduler == "freeze-thaw":
+        parts.append(f"freeze-thaw search, rungs at {plan.rungs} epochs")
+    else:
+        share = f"top 1/{plan.reduction_factor:g}"
+        parts += [f"{plan.sampler} sampler", f"{plan.scheduler} scheduler"]
+        parts += [f"rungs at {plan.rungs} epochs", f"{share} go on"] if plan.rungs else []
+        parts += [f"{share} of a bracket go on"] if plan.scheduler == "hyperband" else []
+    parts += [f"at most {plan.epoch_limit} epochs"] if plan.epoch_limit else []
+    parts += [f"at most {clock(plan.time_budget_s)}"] if plan.time_budget_s else []
+    parts += [f"warm start from {', '.join(folder.name for folder in plan.warm_start)}"] if plan.warm_start else []
+    return ", ".join([*parts, f"seed {plan.seed}"])
+
+
+def first_line(first: list[dict[str, Any]]) -> str:
+    """How many configurations come first, and the first few by the values in which they differ."""
+    names = dict.fromkeys(name for configuration in first for name in configuration)
+    told = [n for n in names if len(first) == 1 or len({configuration.get(n) for configuration in first}) > 1]
+    texts = [
+        ", ".join(f"{name} {value_text(configuration[name])}" for name in told if name in configuration)
+        for configuration in first[:SHOWN_FIRST]
+    ]
+    more = "; ..." if len(first) > SHOWN_FIRST else ""
+    return f"{len(first)} configuration{'s' if len(first) > 1 else ''}: {'; '.join(texts)}{more}"
+
+
+def value_text(value: Any) -> str:
+    """A value in three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def resources_line(hardware: Hardware, slots: Slots | None) -> str:
@@ -53,9 +92,16 @@ def resources_line(hardware: Hardware, slots: Slots | None) -> str:
 
 def budget_line(plan: SearchPlan, source: Source, hardware: Hardware) -> str:
     """Epochs, full trainings and images, and on CPUs a rough time."""
-    budget = expected_budget(plan, source.train_images)
-    text = f"about {budget.epochs:.0f} epochs ({budget.full_trainings:.1f} full trainings, {budget.images:,.0f} images)"
-    if hardware.gpu_bytes:
+    speed = None
+    if not hardware.gpu_bytes:
+        speed = reference_speed(plan, source.train_images, source.image_size, hardware.cpus)
+    budget = expected_budget(plan, source.train_images, speed)
+    if budget is None:
+        return "how many epochs the time buys is known after the first ones"
+    text = (
+        f"about {budget.trials:.0f} trials, {budget.epochs:.0f} epochs "
+        f"({budget.full_trainings:.1f} full trainings, {budget.images:,.0f} images)"
+    )
+    if speed is None:
         return f"{text}; the time is known after the first epochs"
-    seconds = estimated_seconds(plan, budget, source.image_size, hardware.cpus)
-    return f"{text}, very roughly {clock(seconds)} on {hardware.cpus} cores"
+    return f"{text}, very roughly {clock(estimated_seconds(plan, budget, speed))} on {hardware.cpus} cores"

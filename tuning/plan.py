@@ -1,36 +1,40 @@
 """What a search will do, decided and checked before anything starts. Needs neither torch nor Ray."""
 
 import itertools
+import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces import Choice, Space
+from search_spaces import Choice, Float, Space
 from trainable.errors import UsageError
 from tuning.engine import rung_levels
 
-Scheduler = Literal["asha", "asha-stop", "median", "none"]
-Sampler = Literal["tpe", "random"]
+Search = Literal["freeze-thaw", "halving"]
+Scheduler = Literal["freeze-thaw", "asha", "asha-stop", "hyperband", "median", "pbt", "none"]
+Sampler = Literal["tpe", "random", "gp", "cmaes", "qmc"]
+NOT_RESUMED: tuple[Scheduler, ...] = ("hyperband", "pbt")
+"""Ray's schedulers whose interrupted searches nothing can take up: their state is Ray's trial objects."""
 WandbMode = Literal["off", "offline", "online"]
 
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 
-IMAGES_PER_SECOND = {
-    "resnet18": 30,
-    "resnet34": 15,
-    "resnet50": 12,
-    "resnet101": 7,
-    "resnet152": 5,
-    "vit_small": 40,
-    "deit_small": 40,
-    "swin_tiny": 85,
-}
-"""Training images/s of one CPU core in fp32 at 32 px, for estimates before anything was measured here."""
-UNKNOWN_ARCHITECTURE = 20
-REFERENCE_PIXELS = 32 * 32
+LONG_TRAINING = 10
+MUTABLE = (
+    "lr",
+    "weight_decay",
+    "drop_rate",
+    "attn_drop_rate",
+    "drop_path_rate",
+    "label_smoothing",
+    "mix_prob",
+    "clip_grad",
+)
+"""Hyper-parameters with which a training can go on from the weights and optimiser state of one that had others."""
 
 
 class SearchPlan(BaseModel):
@@ -42,20 +46,27 @@ class SearchPlan(BaseModel):
     """What may vary."""
     trial: dict[str, Any]
     """What every trial shares: the fields of `TrialConfig` that don't vary, as JSON values."""
-    trials: int = Field(ge=1)
-    """How many configurations are tried."""
+    trials: int | None = Field(default=None, ge=1)
+    """How many configurations are tried; None for as many as the other budgets buy."""
     epochs: int = Field(ge=1)
     """Epochs of a full training."""
+    epoch_budget: int | None = Field(default=None, ge=1)
+    """Epochs of all trials together, after which the search ends."""
     time_budget_s: float | None = Field(default=None, gt=0)
     """Wall time after which the search ends, in seconds."""
-    scheduler: Scheduler = "asha"
-    """What ends trials early: successive halving that pauses and promotes, Ray's that stops, median rule, or none."""
+    scheduler: Scheduler = "freeze-thaw"
+    """What decides which trials go on: freeze-thaw, which needs no sampler; successive halving that pauses and
+    promotes, or Ray's that stops; Ray's HyperBand, median rule or population-based training; or none."""
     reduction_factor: float = Field(default=2, gt=1)
-    """Successive halving lets the top 1/`reduction_factor` of a rung go on."""
+    """Rungs grow by it; successive halving and HyperBand let the top 1/`reduction_factor` of a rung go on."""
     first_rung: int = Field(default=1, ge=1)
-    """Epochs before a trial may be stopped."""
+    """Epochs before a trial may pause or be stopped."""
     sampler: Sampler = "tpe"
-    """Optuna's sampler."""
+    """Optuna's sampler: TPE, random, Gaussian process, CMA-ES, or quasi-Monte-Carlo."""
+    first: list[dict[str, Any]] = []
+    """Configurations to try before the sampler proposes any, without the fixed values."""
+    warm_start: list[Path] = []
+    """Folders of earlier experiments whose results are known from the start."""
     seed: int = 0
     """Fixes splits, sampling and training."""
     name: str
@@ -76,43 +87,39 @@ class SearchPlan(BaseModel):
 
     @property
     def rungs(self) -> list[int]:
-        """Epochs at which successive halving compares trials; empty for other schedulers."""
-        if self.scheduler not in ("asha", "asha-stop"):
-            return []
-        return rung_levels(self.first_rung, self.reduction_factor, self.epochs)
+        """Epochs at which trials are compared; empty for schedulers that have none."""
+        if self.decides_itself or self.scheduler == "asha-stop":
+            return rung_levels(self.first_rung, self.reduction_factor, self.epochs)
+        return []
+
+    @property
+    def decides_itself(self) -> bool:
+        """Whether our engine decides, and not a scheduler of Ray's."""
+        return self.scheduler in ("freeze-thaw", "asha")
+
+    @property
+    def epoch_limit(self) -> int | None:
+        """Epochs of all trials together: what was asked for, else what halving would spend on as many trials.
+
+        Halving ends by itself; freeze-thaw would train every trial to its full length.
+        """
+        if self.epoch_budget is not None or self.scheduler != "freeze-thaw" or self.trials is None:
+            return self.epoch_budget
+        return math.ceil(halving_epochs(self.trials, self.rungs, self.reduction_factor))
 
 
-class Budget(NamedTuple):
-    """Roughly what a plan costs."""
-
-    epochs: float
-    """Epochs of all trials together."""
-    full_trainings: float
-    """The same in units of a full training."""
-    images: float
-    """Training images that pass through a model."""
+def usual_first_rung(epochs: int) -> int:
+    """The second epoch in a training of `LONG_TRAINING` or more: the first, mostly warm-up, says little."""
+    return 2 if epochs >= LONG_TRAINING else 1
 
 
-def expected_budget(plan: SearchPlan, train_images: int) -> Budget:
-    """Epochs expected if each rung lets exactly its share go on; asynchronous halving lets a few more."""
-    rungs = [rung for rung in plan.rungs if rung < plan.epochs]
-    epochs, going_on, reached = 0.0, float(plan.trials), 0
+def halving_epochs(trials: float, rungs: Sequence[int], factor: float) -> float:
+    """Epochs if each rung lets exactly its share go on; asynchronous halving lets a few more."""
+    epochs, going_on, reached = 0.0, float(trials), 0
     for rung in rungs:
         epochs += going_on * (rung - reached)
-        going_on, reached = max(1.0, going_on / plan.reduction_factor), rung
-    epochs += going_on * (plan.epochs - reached)
-    if plan.scheduler == "median":
-        epochs = plan.trials * plan.epochs / 2
-    return Budget(epochs, epochs / plan.epochs, epochs * train_images)
-
-
-def estimated_seconds(plan: SearchPlan, budget: Budget, image_size: int, cores: float) -> float:
-    """Wall seconds on `cores` CPU cores, from reference throughputs: right within a factor of three at best."""
-    architectures = architectures_of(plan.space)
-    seconds_an_image = sum(1 / IMAGES_PER_SECOND.get(arch, UNKNOWN_ARCHITECTURE) for arch in architectures)
-    seconds_an_image *= image_size**2 / REFERENCE_PIXELS / len(architectures)
-    seconds = budget.images * seconds_an_image / cores
-    return min(seconds, plan.time_budget_s) if plan.time_budget_s else seconds
+        going_on, reached = max(1.0, going_on / factor), rung
+    return epochs
 
 
 def architectures_of(space: Space) -> list[str]:
@@ -121,6 +128,11 @@ def architectures_of(space: Space) -> list[str]:
         return [str(space.fixed["arch"])]
     choices = [d for d in space.dimensions if d.name == "arch" and isinstance(d, Choice)]
     return [str(value) for dimension in choices for value in dimension.values]
+
+
+def mutable_dimensions(space: Space) -> list[Float]:
+    """What population-based training may change between epochs: real numbers that every configuration has."""
+    return [d for d in space.dimensions if isinstance(d, Float) and d.name in MUTABLE and not d.when and d.low < d.high]
 
 
 def largest_configurations(plan: SearchPlan) -> list[dict[str, Any]]:

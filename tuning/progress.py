@@ -1,6 +1,5 @@
 """What the user sees while a search runs: facts computed from trials, drawn as one live table or as plain lines."""
 
-import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trainable import metrics
+from tuning.decisions import DecisionLog, RungRow, rung_table
+from tuning.engine import Decision
 from tuning.plan import SearchPlan, clock
 
 SUMMARY_EVERY_S = 30
@@ -33,16 +34,6 @@ class TrialView(NamedTuple):
     top1: dict[int, float]
 
 
-class RungRow(NamedTuple):
-    """One rung: trials that reached it, those that went on, the best top-1 there, and what the top 1/eta needs."""
-
-    epochs: int
-    reached: int
-    went_on: int
-    best: float
-    cutoff: float
-
-
 class Best(NamedTuple):
     """The best epoch so far."""
 
@@ -50,18 +41,6 @@ class Best(NamedTuple):
     arch: str
     epoch: int
     top1: float
-
-
-def rung_table(trials: list[TrialView], rungs: list[int], reduction_factor: float) -> list[RungRow]:
-    """The rungs that any trial has reached, lowest first."""
-    rows = []
-    for rung in rungs:
-        scores = sorted((trial.top1[rung] for trial in trials if rung in trial.top1), reverse=True)
-        if scores:
-            went_on = sum(max(trial.top1) > rung for trial in trials if rung in trial.top1)
-            cutoff = scores[max(1, math.floor(len(scores) / reduction_factor)) - 1]
-            rows.append(RungRow(rung, len(scores), went_on, scores[0], cutoff))
-    return rows
 
 
 def best_epoch(trials: list[TrialView]) -> Best | None:
@@ -80,7 +59,7 @@ def trial_state(status: str, epoch: int, epochs: int, diverged: bool) -> str:
 class Progress(Callback):
     """Follows a search: a live table on a terminal, lines elsewhere; the console may be quiet."""
 
-    def __init__(self, plan: SearchPlan, expected_epochs: float, dashboard: str, console: Console) -> None:
+    def __init__(self, plan: SearchPlan, expected_epochs: float | None, dashboard: str, console: Console) -> None:
         self.plan = plan
         self.expected_epochs = expected_epochs
         self.dashboard = dashboard
@@ -89,6 +68,8 @@ class Progress(Callback):
         self.epochs_here = 0
         self.next_summary = self.started + SUMMARY_EVERY_S
         self.trials: dict[str, TrialView] = {}
+        self.log = DecisionLog(plan.folder)
+        self.decisions: list[Decision] = []
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=2, transient=False)
 
     def __enter__(self) -> "Progress":
@@ -145,11 +126,12 @@ class Progress(Callback):
         """The display's facts as plain lines."""
         views = list(self.trials.values())
         states = Counter(view.state for view in views)
-        lines = [", ".join(f"{count} {state}" for state, count in states.items()) + f" of {self.plan.trials} trials"]
-        for row in rung_table(views, self.plan.rungs, self.plan.reduction_factor):
+        of_all = "" if self.plan.trials is None else f" of {self.plan.trials} trials"
+        lines = [", ".join(f"{count} {state}" for state, count in states.items()) + of_all]
+        for row in self._rungs():
             lines.append(
-                f"rung {row.epochs}: {row.reached} reached, {row.went_on} went on, best {row.best:.1%}, "
-                f"cutoff {row.cutoff:.1%}"
+                f"rung {row.epochs}: {row.reached} reached, best {percent(row.best)}, "
+                f"{row.went_on} went on, the worst at {percent(row.worst_on)}"
             )
         best = best_epoch(views)
         if best:
@@ -160,12 +142,13 @@ class Progress(Callback):
         """Epochs and time used, and the time that is left."""
         elapsed = time.monotonic() - self.started
         done = sum(len(view.top1) for view in self.trials.values())
-        return f"{done} of about {self.expected_epochs:.0f} epochs, {clock(elapsed)} used, {self._left(elapsed, done)}"
+        of_all = "" if self.expected_epochs is None else f" of about {self.expected_epochs:.0f}"
+        return f"{done}{of_all} epochs, {clock(elapsed)} used, {self._left(elapsed, done)}"
 
     def _left(self, elapsed: float, done: int) -> str:
         limit = self.plan.time_budget_s
         estimates = [limit - elapsed] if limit else []
-        if self.epochs_here:
+        if self.epochs_here and self.expected_epochs is not None:
             estimates.append(elapsed / self.epochs_here * max(0.0, self.expected_epochs - done))
         return f"about {clock(min(estimates))} left" if estimates else "time left not known yet"
 
@@ -179,10 +162,11 @@ class Progress(Callback):
             trials.add_column(state, justify="right")
         trials.add_row(*(str(states[state]) for state in STATES))
         rungs = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("rung (epochs)", "reached", "went on", "best top-1", "cutoff"):
+        for column in ("rung (epochs)", "reached", "went on", "best top-1", "worst that went on"):
             rungs.add_column(column, justify="right")
-        for row in rung_table(views, self.plan.rungs, self.plan.reduction_factor):
-            rungs.add_row(str(row.epochs), str(row.reached), str(row.went_on), f"{row.best:.1%}", f"{row.cutoff:.1%}")
+        for row in self._rungs():
+            counts = (str(row.epochs), str(row.reached), str(row.went_on))
+            rungs.add_row(*counts, percent(row.best), percent(row.worst_on))
         best = best_epoch(views)
         found = f"{best.top1:.1%} by {best.name} at epoch {best.epoch}" if best else "no epoch finished yet"
         return Group(
@@ -191,12 +175,30 @@ class Progress(Callback):
             Text.assemble(("best so far ", "bold"), (found, "green" if best else "")),
             trials,
             rungs if rungs.row_count else Text(""),
+            Text(self.last_decision(), style="dim", no_wrap=True, overflow="ellipsis"),
             Text("Ctrl-C stops cleanly; the search can be resumed", style="dim"),
         )
 
+    def last_decision(self) -> str:
+        """The latest start or promotion in words."""
+        moves = [each for each in self.decisions if each.target is not None]
+        if not moves:
+            return ""
+        last = moves[-1]
+        name = self.trials[last.trial].name if last.trial in self.trials else last.trial
+        gain = "" if last.expected_improvement is None else f" (expected improvement {last.expected_improvement:.3f})"
+        return f"last decision: {name} {last.kind}s, to epoch {last.target}: {last.reason}{gain}"
+
+    def _rungs(self) -> list[RungRow]:
+        self.decisions += self.log.read_new()
+        return rung_table(self.decisions, self.plan.rungs)
+
     def _bar(self, done: int) -> Table:
         bar = Table.grid(padding=(0, 2))
-        bar.add_row(ProgressBar(total=max(self.expected_epochs, done, 1), completed=done, width=30), self.budget_line())
+        share = done / self.expected_epochs if self.expected_epochs else 0.0
+        if self.plan.time_budget_s:
+            share = max(share, (time.monotonic() - self.started) / self.plan.time_budget_s)
+        bar.add_row(ProgressBar(total=1, completed=min(1, share), width=30), self.budget_line())
         return bar
 
     def _view(self, trial: Trial, status: str | None = None) -> TrialView:
@@ -222,6 +224,11 @@ class Progress(Callback):
 
     def _say(self, text: str) -> None:
         self.console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, soft_wrap=True, markup=False)
+
+
+def percent(score: float | None) -> str:
+    """`97.5%`; `-` where there is none."""
+    return "-" if score is None else f"{score:.1%}"
 
 
 def failure_reason(trial: Trial) -> str:

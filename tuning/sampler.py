@@ -1,11 +1,12 @@
 """Optuna's samplers, told only what compares: a score after one epoch is never set against one after eight.
 
 One study per rung, in memory, holds the scores that trials reached there. Proposals come from the highest rung that has
-enough of them, and one in ten is random. A trial that was proposed from a rung and hasn't reached it yet counts as
-running there, so that slots which propose at the same time don't propose the same.
+enough of them, and one in ten looks at no scores. A trial that was proposed from a rung and hasn't reached it yet
+counts as running there, so that slots which propose at the same time don't propose the same.
 """
 
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -13,27 +14,48 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 from search_spaces import Space, cardinality, start_point, suggest
+from tuning.warm_start import Earlier
 
 ENOUGH = 8
 """Scores at a rung before proposals come from it."""
 RANDOM_EVERY = 10
-"""One proposal in this many is random, whatever the model thinks."""
+"""One proposal in this many looks at no scores, whatever the model thinks."""
+BLIND = ("random", "qmc")
+"""Samplers that don't look at scores, so that rungs mean nothing to them."""
 TRIES = 50
-"""Random draws before a space counts as exhausted; Optuna itself proposes duplicates (optuna #2021)."""
+"""Random draws before a space counts as exhausted, for each configuration of a finite one; Optuna itself proposes
+duplicates (optuna #2021)."""
 
 
 def make_sampler(name: str, seed: int, random_first: int = 0) -> optuna.samplers.BaseSampler:
-    """Optuna's sampler `name`, seeded; TPE models conditional dimensions in groups and counts running trials.
+    """Optuna's sampler `name`, seeded; those that learn propose their first `random_first` configurations at random.
 
-    TPE proposes its first `random_first` configurations at random.
+    TPE models conditional dimensions in groups and counts running trials. The others model the dimensions that all
+    scored trials have (QMC: that the first one has; CMA-ES: only numbers), and draw the rest at random without a word.
+    `gp` imports torch, which takes seconds.
     """
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=random_first, warn_independent_sampling=False)
+    if name == "cmaes":
+        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=random_first, warn_independent_sampling=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        if name == "qmc":
+            return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         return optuna.samplers.TPESampler(
             seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=random_first
         )
+
+
+def teach_dimensions(study: optuna.Study, space: Space) -> None:
+    """Give a study that reads no scores one trial with all dimensions: QMC takes from its first trial what there is."""
+    everywhere = tuple(dimension.model_copy(update={"when": None}) for dimension in space.dimensions)
+    unconditional = Space(name=space.name, dimensions=everywhere, fixed=space.fixed)
+    trial = FixedTrial(start_point(unconditional))
+    suggest(unconditional, trial)
+    study.add_trial(create_trial(params=trial.params, distributions=trial.distributions, value=0.0))
 
 
 class RungSampler:
@@ -42,8 +64,12 @@ class RungSampler:
     def __init__(self, space: Space, name: str, seed: int) -> None:
         self.space = space
         self.size = cardinality(space)
-        self.model = make_sampler(name, seed)
-        self.random = optuna.create_study(sampler=make_sampler("random", seed))
+        self.name = name
+        self.seed = seed
+        self.blind = optuna.create_study(sampler=make_sampler("qmc" if name == "qmc" else "random", seed))
+        """Proposes without looking at scores."""
+        if name == "qmc":
+            teach_dimensions(self.blind, space)
         self.rungs: dict[int, optuna.Study] = {}
         self.reached: dict[int, int] = {}
         """Scores at each rung."""
@@ -67,14 +93,23 @@ class RungSampler:
                 self.open[key] = rung, trial
                 return self.learn(key, trial.params)
             self.rungs[rung].tell(trial, state=TrialState.FAIL)
-        for _ in range(TRIES):
-            trial = self.random.ask()
+        for _ in range(TRIES * max(1, self.size or 1)):  # the last of a few is found by many draws
+            trial = self.blind.ask()
             suggest(self.space, trial)
             if trial.params not in tried:
                 return self.learn(key, trial.params)
         return None
 
-    def learn(self, key: str, values: dict[str, Any]) -> dict[str, Any]:
+    def remember(self, earlier: Iterable[Earlier], rungs: Sequence[int]) -> None:
+        """Know the scores of trials of earlier searches, which have a value for every dimension."""
+        for trial in earlier:
+            self.learn(trial.name, trial.config)
+            for rung in rungs:
+                if rung in trial.curve:
+                    self.observe(trial.name, rung, trial.curve[rung])
+            del self.known[trial.name]  # it may be tried here too
+
+    def learn(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Note a trial's values, also of one that was proposed elsewhere; returns its configuration."""
         trial = FixedTrial({dimension.name: values.get(dimension.name) for dimension in self.space.dimensions})
         config = suggest(self.space, trial)
@@ -84,7 +119,10 @@ class RungSampler:
     def observe(self, key: str, rung: int, score: float) -> None:
         """The trial reached the rung with this score, higher being better."""
         if rung not in self.rungs:
-            self.rungs[rung] = optuna.create_study(sampler=self.model, direction="maximize")
+            # Each rung has a sampler of its own: most keep what they know of the one study that they are used with.
+            self.rungs[rung] = optuna.create_study(
+                sampler=make_sampler(self.name, self.seed + rung), direction="maximize"
+            )
         self.reached[rung] = self.reached.get(rung, 0) + 1
         if key in self.open and self.open[key][0] == rung:
             self.rungs[rung].tell(self.open.pop(key)[1], score)
@@ -101,7 +139,9 @@ class RungSampler:
             self.rungs[rung].tell(trial, state=TrialState.FAIL)
 
     def _rung(self) -> int | None:
-        """The rung to propose from; None for a random proposal."""
-        if (len(self.known) + 1) % RANDOM_EVERY == 0:
+        """The rung to propose from; None for a proposal that looks at no scores."""
+        if self.name in BLIND or (len(self.known) + 1) % RANDOM_EVERY == 0:
             return None
-        return max((rung for rung, reached in self.reached.items() if reached >= ENOUGH), default=None)
+        # CMA-ES learns from its own proposals only, and the first rung is the one that all of them reach.
+        best = min if self.name == "cmaes" else max
+        return best((rung for rung, reached in self.reached.items() if reached >= ENOUGH), default=None)

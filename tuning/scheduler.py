@@ -5,10 +5,18 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    HyperBandScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
 
 from trainable import metrics
 from tuning.plan import SearchPlan
+from tuning.population import make_population
 
 
 class PastTrial(NamedTuple):
@@ -25,6 +33,10 @@ def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> 
     if plan.scheduler == "none":
         return FIFOScheduler()
     shared: dict[str, Any] = {"time_attr": metrics.EPOCH, "metric": metrics.SCORE, "mode": metrics.SCORE_MODE}
+    if plan.scheduler == "hyperband":
+        return HyperBand(max_t=plan.epochs, reduction_factor=plan.reduction_factor, **shared)
+    if plan.scheduler == "pbt":
+        return make_population(plan, shared)
     if plan.scheduler == "median":
         scheduler: TrialScheduler = MedianStoppingRule(grace_period=plan.first_rung, **shared)
     else:
@@ -36,6 +48,24 @@ def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> 
         )
     refill(scheduler, earlier)
     return scheduler
+
+
+class HyperBand(HyperBandScheduler):
+    """Ray's, which after a bracket's first halving no longer notices that a trial of it diverged or failed.
+
+    Where that was the last one that ran, the trials that wait for it would wait for ever.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """A trial that may run; where all trials wait, the brackets are looked at once more."""
+        chosen = super().choose_trial_to_run(tune_controller)
+        waiting = [trial for trial in tune_controller.get_trials() if not trial.is_finished()]
+        if chosen or any(trial.status != Trial.PAUSED for trial in waiting):
+            return chosen
+        for bracket in [self._trial_info[trial][0] for trial in waiting]:
+            if bracket.current_trials() and bracket.cur_iter_done():
+                self._process_bracket(tune_controller, bracket)
+        return super().choose_trial_to_run(tune_controller)
 
 
 def refill(scheduler: TrialScheduler, records: Iterable[dict[str, Any]]) -> None:

@@ -1,10 +1,11 @@
 """Runs a planned search on Ray Tune, from `ray.init` to the last trial; a resumed one goes on where it was."""
 
 import logging
+import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, ResumeConfig
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, SearchGenerator
+from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher, SearchGenerator
 from rich.console import Console
 
 from trainable import metrics
@@ -27,17 +28,22 @@ from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
 from trainable.versions import library_versions
 from tuning.executor import EngineGenerator, EngineScheduler, Executor
-from tuning.plan import SearchPlan, architectures_of, expected_budget, largest_configurations
+from tuning.plan import SearchPlan, architectures_of, largest_configurations
 from tuning.progress import Progress
 from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
 from tuning.scheduler import make_scheduler
 from tuning.searcher import make_searcher
 from tuning.storage import prune_weights, read_records, weights_to_keep
 from tuning.tracking import wandb_callback
+from tuning.warm_start import Earlier
 
 RESUME: Any = ResumeConfig.ResumeType.RESUME
 RESUME_ENGINE = ResumeConfig(finished=RESUME)
 """Trials that the engine ended may go on in a larger search; it says itself which have nothing left to do."""
+
+TOGETHER = ("hyperband", "pbt")
+"""Schedulers that need all trials from the start, to fill HyperBand's brackets or to be the population: the sampler
+proposes them before it sees a score."""
 
 RAY_TOKEN = Path.home() / ".ray" / "auth_token"
 
@@ -119,33 +125,34 @@ def measured_fraction(plan: SearchPlan) -> float:
 def run_search(
     plan: SearchPlan,
     slots: Slots,
-    train_images: int,
+    expected_epochs: float | None,
     dashboard: str,
     console: Console,
     resumed: bool,
+    earlier: Sequence[Earlier] = (),
     trainable: type[tune.Trainable] = Trial,
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
     records = read_records(plan.folder) if resumed else []
-    progress = Progress(plan, expected_budget(plan, train_images).epochs, dashboard, console)
+    progress = Progress(plan, expected_epochs, dashboard, console)
     progress.remember(records)
     callbacks: list[Callback] = [progress, WeightKeeper(plan.keep_weights)]
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))
-    searcher, scheduler = make_deciders(plan, slots, records, resumed)
+    searcher, scheduler = make_deciders(plan, slots, records, resumed, earlier)
     with progress, clean_stop() as interrupt:
         analysis = tune.run(
             trainable,
             name=plan.name,
             storage_path=str(plan.output),
             config=plan.trial | plan.space.fixed | {"epochs": plan.epochs},
-            num_samples=plan.trials,
+            num_samples=plan.trials or -1,
             search_alg=searcher,
             scheduler=scheduler,
-            resources_per_trial={"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+            resources_per_trial=slot_resources(plan, slots),
             reuse_actors=True,
             checkpoint_config=CheckpointConfig(checkpoint_at_end=True, num_to_keep=1),
-            time_budget_s=plan.time_budget_s,
+            time_budget_s=None if plan.decides_itself else plan.time_budget_s,  # our engine lets epochs end first
             trial_name_creator=trial_name,
             trial_dirname_creator=trial_name,
             callbacks=callbacks,
@@ -153,22 +160,34 @@ def run_search(
             log_to_file=True,
             raise_on_failed_trial=False,
             resume=resumed,
-            resume_config=RESUME_ENGINE if resumed and plan.scheduler == "asha" else None,
+            resume_config=RESUME_ENGINE if resumed and plan.decides_itself else None,
         )
     statuses = [trial.status for trial in analysis.trials]
     return Outcome(statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR), interrupt.is_set())
 
 
+def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:
+    """What Ray reserves for a trial; where nothing else limits the trials at once, so much that no more fit."""
+    cpus = slots.cpus_per_trial
+    if plan.scheduler in TOGETHER:
+        cpus = max(cpus, math.floor(1e4 * ray.cluster_resources()["CPU"] / slots.concurrent) / 1e4)
+    return {"cpu": cpus, "gpu": slots.gpus_per_trial}
+
+
 def make_deciders(
-    plan: SearchPlan, slots: Slots, records: list[dict[str, Any]], resumed: bool
+    plan: SearchPlan, slots: Slots, records: list[dict[str, Any]], resumed: bool, earlier: Sequence[Earlier]
 ) -> tuple[SearchAlgorithm, TrialScheduler]:
     """What proposes and what schedules: both ask our engine, or both are Ray's own."""
-    if plan.scheduler == "asha":
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.concurrent)  # else the first trials start one by one
-        executor = Executor(plan, slots.concurrent, records)
+    together = plan.scheduler in TOGETHER
+    # Trials that Ray prepares at once: as many as may run, else the first ones start one by one.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.trials if together else slots.concurrent)
+    if plan.decides_itself:
+        executor = Executor(plan, slots.concurrent, records, earlier)
         return EngineGenerator(executor), EngineScheduler(executor)
-    limited = ConcurrencyLimiter(make_searcher(plan, plan.folder, resumed), slots.concurrent)
-    return SearchGenerator(limited), make_scheduler(plan, records)
+    searcher: Searcher = make_searcher(plan, plan.folder, resumed)
+    if not together:
+        searcher = ConcurrencyLimiter(searcher, slots.concurrent)
+    return SearchGenerator(searcher), make_scheduler(plan, records)
 
 
 def trial_name(trial: RayTrial) -> str:

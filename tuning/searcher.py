@@ -6,26 +6,36 @@ from pathlib import Path
 import optuna
 from ray.tune.search.optuna import OptunaSearch
 
-from search_spaces import start_point, suggest
+from search_spaces import suggest
 from trainable import metrics
 from tuning.plan import SearchPlan
 from tuning.sampler import make_sampler
 from tuning.study import journal_storage
 
 RANDOM_FIRST = 5
-"""Random configurations before TPE has enough to learn from."""
+"""Random configurations before a sampler has enough to learn from."""
+
+
+class StartSearcher(OptunaSearch):
+    """For trials whose configuration changes on the way: their epochs say nothing about what was proposed."""
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        """Not told to the study, where an epoch that came twice would also warn."""
 
 
 def make_searcher(plan: SearchPlan, folder: Path, resumed: bool = False) -> OptunaSearch:
-    """The plan's sampler on its space. The first trial is the space's starting point, unless the search is resumed."""
+    """The plan's sampler on its space, after the plan's first configurations.
+
+    A resumed search finds those of them that haven't started waiting in the study.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    first = start_point(plan.space)
-    return OptunaSearch(
+    kind = StartSearcher if plan.scheduler == "pbt" else OptunaSearch
+    return kind(
         space=partial(suggest, plan.space),
         metric=metrics.SCORE,
         mode=metrics.SCORE_MODE,
         sampler=make_sampler(plan.sampler, plan.seed, RANDOM_FIRST),
         study_name=plan.name,
         storage=journal_storage(folder),
-        points_to_evaluate=[first] if first and not resumed else None,
+        points_to_evaluate=plan.first if plan.first and not resumed else None,
     )

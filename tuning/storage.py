@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from trainable.errors import UsageError, UserError
@@ -15,6 +16,8 @@ from tuning.plan import SearchPlan
 
 EXPERIMENT = "experiment.json"
 RESULTS = "result.json"
+LOCK = ".lock"
+"""Held while a search runs in the folder."""
 
 
 def prepare_output(plan: SearchPlan) -> None:
@@ -61,6 +64,31 @@ def read_experiment(folder: Path) -> SearchPlan:
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: can't be read ({reason}); start a new search with another --name") from None
+
+
+def hold_experiment(folder: Path) -> FileLock:
+    """Keep others from running a search in the folder, until the lock is released or the process ends.
+
+    Raises:
+        UserError: A search runs there.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder.name}: a search runs in {folder}; wait until it has ended, or stop it") from None
+    return lock
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a search runs in the folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def write_plan(plan: SearchPlan) -> None:

@@ -99,6 +99,19 @@ def test_the_files_hold_the_evaluated_weights_and_the_logits_of_the_best_epoch(
         assert predictions["epoch"] == trained.best_epoch
 
 
+def test_a_checkpoint_goes_on_with_the_numbers_of_another_configuration(build, trained: Training, tmp_path) -> None:
+    save_checkpoint(trained, tmp_path)
+    other = build(lr=5e-4, weight_decay=0.2, drop_rate=0.3, label_smoothing=0.05, mix_prob=0.1)
+    load_checkpoint(other, tmp_path)
+    assert {group["weight_decay"] for group in other.machinery.optimizer.param_groups} == {0.0, 0.2}
+    expected = cpu_weights(trained.machinery.evaluated)
+    assert all(torch.equal(value, expected[name]) for name, value in cpu_weights(other.machinery.evaluated).items())
+    fresh = build(lr=5e-4)
+    fresh.epoch = 2
+    assert other.run_epoch()[metrics.LEARNING_RATE] == fresh.run_epoch()[metrics.LEARNING_RATE]
+    assert [record[metrics.EPOCH] for record in other.history] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_the_state_is_loadable_with_weights_only(build, tmp_path: Path, ema_decay: float | None) -> None:
     training = build(ema_decay=ema_decay)

@@ -1,11 +1,15 @@
-"""A small plan, as a function of what differs."""
+"""A small plan, and searches without Ray."""
 
+import heapq
+import itertools
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from search_spaces import get_space
+from tuning.engine import Action, Engine
 from tuning.plan import SearchPlan
 
 
@@ -25,3 +29,76 @@ def make_plan() -> Callable[..., SearchPlan]:
         return SearchPlan(**values | changes)
 
     return make
+
+
+class Numbered:
+    """Proposes 0, 1, 2, ... and remembers what it was told; at most `size` of them."""
+
+    def __init__(self, size: int = 10**6) -> None:
+        self.numbers = iter(range(size))
+        self.observed: list[tuple[str, int, float]] = []
+        self.forgotten: list[str] = []
+
+    def propose(self, key):
+        number = next(self.numbers, None)
+        return None if number is None else {"number": number}
+
+    def learn(self, key, values):
+        return dict(values)
+
+    def observe(self, key, rung, score):
+        self.observed.append((key, rung, score))
+
+    def forget(self, key):
+        self.forgotten.append(key)
+
+
+@pytest.fixture(scope="session")
+def numbered() -> type[Numbered]:
+    """A sampler whose configurations are numbers."""
+    return Numbered
+
+
+@pytest.fixture(scope="session")
+def quality() -> Callable[[int, int], float]:
+    """`quality(number, epoch)`: what such a configuration scores; rises with the epoch."""
+    return lambda number, epoch: ((number * 7919) % 101) / 101 * (1 - 0.5**epoch)
+
+
+@pytest.fixture(scope="session")
+def simulate() -> Callable[..., list[tuple[str, int]]]:
+    """`simulate(engine, slots, score, seed)` runs an engine on a virtual clock, where epochs take one to two units.
+
+    `score(number, epoch)` is asked with what `Numbered` proposed. Returns (trial, epoch) as they finish.
+    """
+
+    def run(engine: Engine, slots: int, score, seed: int = 0) -> list[tuple[str, int]]:
+        rng = random.Random(seed)
+        names, clock, order = map(str, itertools.count()), [], itertools.count()
+        done: list[tuple[str, int]] = []
+
+        def fill(now: float) -> None:
+            while len(clock) < slots:
+                move = engine.next_move()
+                if move is None:
+                    return
+                key = move.key or next(names)
+                if move.key is not None:
+                    engine.promote()
+                elif engine.start(key) is None:
+                    continue
+                heapq.heappush(clock, (now + rng.uniform(1, 2), next(order), key))
+
+        fill(0)
+        while clock:
+            now, _, key = heapq.heappop(clock)
+            trial = engine.trials[key]
+            epoch = trial.epochs + 1
+            done.append((key, epoch))
+            value = score(trial.config.get("number", trial.config), epoch)
+            if engine.report(key, epoch, value) is Action.CONTINUE:
+                heapq.heappush(clock, (now + rng.uniform(1, 2), next(order), key))
+            fill(now)
+        return done
+
+    return run

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from trainable import metrics
+from tuning.decisions import DECISIONS
 from tuning.engine import Status
-from tuning.executor import DECISIONS, EngineScheduler, EngineSearcher, Executor
+from tuning.executor import EngineScheduler, EngineSearcher, Executor
 
 
 class Controller:
@@ -32,7 +33,7 @@ def record(epoch: int, top1: float, **more) -> dict:
 @pytest.fixture
 def parts(make_plan, tmp_path):
     """An executor with two slots and two trials that run, and Ray's side of it."""
-    plan = make_plan(output=tmp_path, trials=2)
+    plan = make_plan(output=tmp_path, trials=2, scheduler="asha")
     plan.folder.mkdir()
     executor = Executor(plan, slots=2)
     scheduler, searcher, controller = EngineScheduler(executor), EngineSearcher(executor), Controller()
@@ -54,7 +55,7 @@ def test_a_trial_is_promoted_only_when_ray_has_saved_and_paused_it(parts):
     b.status = "ERROR"
     parts.searcher.on_trial_complete("b", None, error=True)
     parts.executor.engine.trials["b"].curve[1] = 0.1
-    assert parts.executor.engine.next_promotion() == "a"
+    assert parts.executor.engine.next_move().key == "a"
     assert parts.scheduler.choose_trial_to_run(parts.controller) is None
     a.status = "PAUSED"
     assert parts.scheduler.choose_trial_to_run(parts.controller) is a
@@ -86,8 +87,8 @@ def test_each_decision_is_a_line_with_its_reason(parts):
     parts.scheduler.on_trial_result(parts.controller, a, record(1, 0.9))
     lines = [json.loads(line) for line in (parts.folder / DECISIONS).read_text().splitlines()]
     assert [(line["kind"], line["trial"], line["epochs"]) for line in lines] == [
-        ("start", "a", 1),
-        ("start", "b", 1),
+        ("start", "a", 0),
+        ("start", "b", 0),
         ("pause", "a", 1),
     ]
     assert all(line["reason"] for line in lines)

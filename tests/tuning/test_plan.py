@@ -1,24 +1,22 @@
-"""The plan: rungs, budget, durations, names, and what largest configurations are."""
+"""The plan: rungs, limits, durations, names, and what largest configurations are."""
 
 from datetime import datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search_spaces import get_space, narrow
 from trainable.errors import UsageError
+from tuning.first import published_configurations
 from tuning.plan import (
     SearchPlan,
     architectures_of,
     check_name,
     clock,
     default_name,
-    estimated_seconds,
-    expected_budget,
     largest_configurations,
     parse_duration,
+    usual_first_rung,
 )
 
 
@@ -28,45 +26,21 @@ def test_rungs_grow_by_the_reduction_factor_up_to_the_full_length(make_plan):
     assert make_plan(epochs=1).rungs == [1]
 
 
-def test_only_successive_halving_has_rungs(make_plan):
+def test_the_first_rung_of_a_long_training_is_its_second_epoch():
+    assert [usual_first_rung(epochs) for epochs in (1, 4, 9, 10, 300)] == [1, 1, 1, 2, 2]
+
+
+def test_freeze_thaw_gets_the_epochs_that_halving_would_spend_on_its_trials(make_plan):
+    assert make_plan().epoch_limit == 8 * 1 + 4 * 1 + 2 * 2
+    assert make_plan(epoch_budget=30).epoch_limit == 30
+    assert make_plan(trials=None, time_budget_s=60).epoch_limit is None
+    assert make_plan(scheduler="asha").epoch_limit is None
+
+
+def test_only_successive_halving_and_freeze_thaw_have_rungs(make_plan):
+    assert make_plan(scheduler="asha").rungs == make_plan(scheduler="asha-stop").rungs == make_plan().rungs
     assert make_plan(scheduler="none").rungs == []
     assert make_plan(scheduler="median").rungs == []
-
-
-def test_halving_eight_trials_over_four_epochs_costs_sixteen(make_plan):
-    budget = expected_budget(make_plan(), train_images=100)
-    assert budget.epochs == 8 * 1 + 4 * 1 + 2 * 2
-    assert budget.full_trainings == 4
-    assert budget.images == 1600
-
-
-def test_without_early_stopping_every_trial_costs_its_full_length(make_plan):
-    assert expected_budget(make_plan(scheduler="none"), 100).epochs == 32
-
-
-@given(
-    trials=st.integers(1, 500),
-    epochs=st.integers(1, 300),
-    first_rung=st.integers(1, 10),
-    reduction_factor=st.floats(1.5, 5),
-)
-def test_a_budget_lies_between_first_rungs_and_full_trainings(make_plan, trials, epochs, first_rung, reduction_factor):
-    plan = make_plan(
-        trials=trials, epochs=epochs, first_rung=min(first_rung, epochs), reduction_factor=reduction_factor
-    )
-    budget = expected_budget(plan, 10).epochs
-    assert trials * min(plan.first_rung, epochs) <= budget + 1e-9
-    assert budget <= trials * epochs + 1e-9
-    assert plan.rungs == sorted(plan.rungs)
-    assert plan.rungs[-1] <= epochs
-
-
-def test_the_estimate_is_cut_by_the_time_budget_and_grows_with_pixels(make_plan):
-    plan = make_plan()
-    budget = expected_budget(plan, 1000)
-    small, large = (estimated_seconds(plan, budget, size, cores=2) for size in (32, 64))
-    assert large == pytest.approx(4 * small)
-    assert estimated_seconds(make_plan(time_budget_s=5), budget, 64, cores=2) == 5
 
 
 @pytest.mark.parametrize(
@@ -101,11 +75,14 @@ def test_the_default_name_says_space_and_time_and_is_not_taken(tmp_path):
 
 
 def test_a_plan_survives_its_own_json(make_plan):
-    plan = make_plan(space=narrow(get_space("all"), ["lr=1e-4:1e-3"]))
+    space = narrow(get_space("all"), ["lr=1e-4:1e-3"])
+    plan = make_plan(space=space, first=published_configurations(space))
     assert SearchPlan.model_validate_json(plan.model_dump_json()) == plan
 
 
-@pytest.mark.parametrize("wrong", [{"trials": 0}, {"epochs": 0}, {"time_budget_s": 0}, {"reduction_factor": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"trials": 0}, {"epochs": 0}, {"epoch_budget": 0}, {"time_budget_s": 0}, {"reduction_factor": 1}]
+)
 def test_a_plan_that_cannot_run_is_refused(make_plan, wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         make_plan(**wrong)

@@ -4,12 +4,12 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from trainable import metrics
-from tuning.progress import Progress, TrialView, best_epoch, rung_table, trial_state
+from tuning.decisions import DecisionLog
+from tuning.engine import Decision
+from tuning.progress import Progress, TrialView, best_epoch, trial_state
 
 
 def view(name: str, *top1: float) -> TrialView:
@@ -19,26 +19,10 @@ def view(name: str, *top1: float) -> TrialView:
 TRIALS = [view("a", 0.5, 0.7, 0.8), view("b", 0.6), view("c", 0.9, 0.95), view("d", 0.1)]
 
 
-def test_the_rung_table_counts_who_reached_and_who_went_on():
-    rows = rung_table(TRIALS, [1, 2, 4], 2)
-    assert [(row.epochs, row.reached, row.went_on, row.best, row.cutoff) for row in rows] == [
-        (1, 4, 2, 0.9, 0.6),
-        (2, 2, 1, 0.95, 0.95),
-    ]
-
-
 def test_the_best_epoch_is_the_highest_and_the_first_of_equals():
     assert best_epoch(TRIALS)[2:] == (2, 0.95)
     assert best_epoch([view("a", 0.5), view("b", 0.5)]).name == "a"
     assert best_epoch([]) is None
-
-
-@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=8), max_size=20), st.floats(1.5, 4))
-def test_a_rung_never_has_more_that_went_on_than_reached(curves, reduction_factor):
-    trials = [view(str(index), *curve) for index, curve in enumerate(curves)]
-    for row in rung_table(trials, [1, 2, 4, 8], reduction_factor):
-        assert 0 <= row.went_on <= row.reached <= len(trials)
-        assert row.cutoff <= row.best
 
 
 @pytest.mark.parametrize(
@@ -62,9 +46,21 @@ class FakeTrial(SimpleNamespace):
         return self.trial_name
 
 
-def test_lines_tell_the_same_facts_where_there_is_no_terminal(make_plan):
+@pytest.fixture
+def plan(make_plan, tmp_path):
+    """Of a search that has decided already: 1 was the better of two at rung 1."""
+    plan = make_plan(output=tmp_path, time_budget_s=100)
+    plan.folder.mkdir()
+    log = DecisionLog(plan.folder)
+    log.add(Decision("start", "1", 0, "drawn at random", 1))
+    log.add(Decision("pause", "2", 1, "waits at rung 1", score=0.4))
+    log.add(Decision("promote", "1", 1, "the most promising", 2, 0.5, 1, 0.25))
+    return plan
+
+
+def test_lines_tell_the_same_facts_where_there_is_no_terminal(plan):
     out = io.StringIO()
-    progress = Progress(make_plan(), 16, "http://127.0.0.1:8265", Console(file=out, width=200))
+    progress = Progress(plan, 16, "http://127.0.0.1:8265", Console(file=out, width=200))
     trial = FakeTrial(
         trial_id="1", trial_name="0001-swin_tiny", status="RUNNING", config={"arch": "swin_tiny", "lr": 0.001}
     )
@@ -85,16 +81,17 @@ def test_lines_tell_the_same_facts_where_there_is_no_terminal(make_plan):
     assert "0001-swin_tiny stopped after epoch 1" in text
     summary = "\n".join(progress.summary())
     assert "1 stopped of 8 trials" in summary
-    assert "rung 1: 1 reached" in summary
+    assert "rung 1: 2 reached, best 50.0%, 1 went on, the worst at 50.0%" in summary
     assert "1 of about 16 epochs" in summary
 
 
-def test_the_live_display_shows_dashboard_rungs_best_and_budget(make_plan):
+def test_the_live_display_shows_dashboard_rungs_best_and_budget(plan):
     out = io.StringIO()
     console = Console(file=out, width=120)
-    progress = Progress(make_plan(time_budget_s=100), 16, "http://127.0.0.1:8265", console)
+    progress = Progress(plan, 16, "http://127.0.0.1:8265", console)
     progress.trials = {trial.name: trial for trial in TRIALS}
     console.print(progress.render())
     text = out.getvalue()
     for fact in ("http://127.0.0.1:8265", "rung (epochs)", "95.0% by c at epoch 2", "7 of about 16 epochs", "left"):
         assert fact in text
+    assert "last decision: 1 promotes, to epoch 2: the most promising (expected improvement 0.250)" in text

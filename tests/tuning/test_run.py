@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tuning.storage import read_records
+from tuning.storage import create_experiment, read_records
 from tuning.study import journal_storage
 
 TINY_SPACE = """
@@ -179,6 +179,9 @@ def test_a_finished_search_goes_on_with_more_trials_and_trains_nothing_again(sea
 
 
 def test_a_resumed_search_keeps_its_plan(folder, searched):
+    tried = run(folder, "--resume", "whole", "--try", "lr=1e-3")
+    assert tried.returncode == 2
+    assert "--try: a resumed search keeps its plan" in tried.stderr
     refused = run(folder, "--resume", "whole", "--epochs", "9")
     assert refused.returncode == 2
     assert "--epochs: a resumed search keeps its plan" in refused.stderr
@@ -213,6 +216,11 @@ def test_a_search_whose_trials_all_fail_says_where_to_look(folder, tmp_path, col
         (["--concurrent", "999"], r"--concurrent 999: only"),
         (["--reduction-factor", "1"], r"--reduction-factor 1: must be above 1"),
         (["--first-rung", "9", "--epochs", "3"], r"--first-rung 9: is beyond --epochs 3"),
+        (["--first-rung", "2", "--scheduler", "none"], r"--first-rung: --scheduler none doesn't use it"),
+        (["--reduction-factor", "3", "--scheduler", "median"], r"--reduction-factor: --scheduler median doesn't"),
+        (["--try", "lr=5"], r"--try lr=5: lr = 5 is outside the space; it takes"),
+        (["--space", "all", "--scheduler", "pbt"], r"--scheduler pbt: .* needs one architecture; add --set arch=NAME"),
+        (["--scheduler", "pbt", "--trials", "1"], r"--scheduler pbt: .* needs 2 --trials and 2 --epochs"),
         (["--data", "nowhere"], r"nowhere"),
         (["--name", "a/b"], r"--name 'a/b': use letters"),
         (["--resume", "nothing"], r"--resume nothing: no experiment"),
@@ -259,3 +267,21 @@ def test_a_dry_run_shows_the_plan_starts_nothing_and_imports_neither_torch_nor_r
     for fact in ("embedded digits", "attn_drop_rate", "8 trials", "rungs at", "trials at once", "very roughly"):
         assert fact in answer.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_says_what_comes_first_and_that_a_small_space_cuts_the_trials(folder, colour_folder):
+    settings = [text for name in ("lr=2e-3", "attn_drop_rate=0.1") for text in ("--set", name)]
+    arguments = ["--space", "tiny.toml", "--data", colour_folder, *settings, "--try", "arch=test_resnet", "--dry-run"]
+    answer = run(folder, *arguments)
+    assert answer.returncode == 0, answer.stderr
+    assert "note the space has only 2 configurations; " in answer.stdout
+    assert "first 2 configurations: arch test_resnet; arch test_vit, attn_drop_rate 0.1" in answer.stdout
+    assert "plan 2 trials" in answer.stdout
+
+
+def test_an_interrupted_search_that_ray_cannot_take_up_is_refused(folder, make_plan):
+    plan = make_plan(scheduler="hyperband", name="in-brackets", output=folder / "runs")
+    create_experiment(plan, {"dataset": "x"})
+    refused = run(folder, "--resume", "in-brackets")
+    assert refused.returncode == 2
+    assert "Ray can't take up an interrupted --scheduler hyperband" in refused.stderr

@@ -1,23 +1,94 @@
 """Proposals from the scores at one rung, with real Optuna samplers."""
 
+import random
+import subprocess
+import sys
+from typing import get_args
+
 import pytest
 
-from search_spaces import Choice, Float, Space, contains, get_space, narrow, start_point
+from search_spaces import Choice, Float, Int, Space, contains, get_space, narrow, sample, start_point
+from tuning.plan import Sampler
 from tuning.sampler import ENOUGH, RungSampler, make_sampler
 
 ALL = get_space("all")
+SAMPLERS = get_args(Sampler)
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
-def test_proposals_lie_in_the_space_and_the_first_is_its_starting_point(name):
-    sampler = RungSampler(ALL, name, seed=0)
-    for number in range(30):
-        proposal = sampler.propose(str(number))
+def proposals(name: str, space: Space, seed: int, count: int) -> list[dict]:
+    """What the sampler proposes where every trial reaches rung 1 and every other one rung 2; two run at a time."""
+    sampler = RungSampler(space, name, seed)
+    found: list[dict] = []
+    for number in range(count):
+        found.append(sampler.propose(str(number)))
+        if number:
+            score = found[number - 1]["lr"]
+            sampler.observe(str(number - 1), 1, score)
+            if number % 2:
+                sampler.observe(str(number - 1), 2, score)
+    return found
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_proposals_lie_in_the_space_differ_start_at_its_start_and_follow_the_seed(name):
+    count = 12 if name == "gp" else 30  # a proposal of the Gaussian process takes a second
+    found = proposals(name, ALL, 1, count)
+    for proposal in found:
         contains(ALL, proposal)
-        assert number or {**ALL.fixed, **start_point(ALL)} == proposal
-        sampler.observe(str(number), 1, number / 30)
-        if number % 2:
-            sampler.observe(str(number), 2, number / 30)
+        assert found.count(proposal) == 1
+    assert found[0] == {**ALL.fixed, **start_point(ALL)}
+    assert len({proposal["arch"] for proposal in found}) > 4
+    assert proposals(name, ALL, 1, count) == found
+    assert proposals(name, ALL, 2, 5)[1:] != found[1:5]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_small_finite_space_is_proposed_to_its_last_configuration(name):
+    dimensions = (
+        Choice(name="arch", values=("resnet18", "swin_tiny")),
+        Int(name="patch_size", low=1, high=4),
+        Choice(name="batch_size", values=(32, 64), when={"arch": ("swin_tiny",)}),
+    )
+    space = Space(name="small", dimensions=dimensions, fixed={"lr": 0.1})
+    assert len({str(proposal) for proposal in proposals(name, space, 0, 12)}) == 12
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "cmaes"])
+def test_a_sampler_that_learns_comes_closer_to_the_best_values_than_chance(name):
+    space = Space(
+        name="plane",
+        dimensions=(Float(name="lr", low=0.0, high=1.0), Float(name="drop_rate", low=0.0, high=1.0)),
+    )
+
+    def distance(config: dict) -> float:
+        return abs(config["lr"] - 0.2) + abs(config["drop_rate"] - 0.7)
+
+    sampler = RungSampler(space, name, seed=0)
+    distances = []
+    for number in range(24 if name == "gp" else 60):
+        distances.append(distance(sampler.propose(str(number))))
+        sampler.observe(str(number), 1, 1 - distances[-1])
+    rng = random.Random(0)
+    by_chance = [distance(sample(space, rng)) for _ in range(1000)]
+    late = distances[len(distances) // 2 :]
+    assert sum(late) / len(late) < 0.7 * sum(by_chance) / 1000
+
+
+def test_qmc_fills_the_space_more_evenly_than_chance():
+    rates = [proposal["label_smoothing"] for proposal in proposals("qmc", ALL, 0, 33)][1:]
+    quarters = [int(4 * rate / 0.2) for rate in rates]
+    assert [quarters.count(quarter) for quarter in range(4)] == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "qmc"])
+def test_only_the_gaussian_process_imports_torch(name):
+    code = (
+        "import sys\nfrom search_spaces import get_space\nfrom tuning.sampler import RungSampler\n"
+        f"sampler = RungSampler(get_space('swin'), {name!r}, 0)\n"
+        "for key in range(12):\n    sampler.propose(key)\n    sampler.observe(key, 1, key / 12)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_configuration_is_proposed_twice_and_a_finite_space_ends():
@@ -73,20 +144,6 @@ def test_a_trial_counts_as_running_at_the_rung_that_it_was_proposed_from_until_i
     assert sampler.rungs[2].trials[-1].state.name == "FAIL"
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
-def test_one_seed_gives_one_sequence_of_proposals(name):
-    def proposals(seed: int) -> list[dict]:
-        sampler = RungSampler(ALL, name, seed)
-        found = []
-        for number in range(20):
-            found.append(sampler.propose(str(number)))
-            sampler.observe(str(number), 1, found[-1]["lr"])
-        return found
-
-    assert proposals(1) == proposals(1)
-    assert proposals(1)[1:] != proposals(2)[1:]
-
-
 def test_what_an_earlier_search_found_is_learned(tmp_path):
     sampler = RungSampler(ALL, "tpe", seed=0)
     config = {"arch": "resnet18", "lr": 1e-3, "weight_decay": 0.05, "drop_rate": 0.1, "drop_path_rate": 0.1}
@@ -98,5 +155,11 @@ def test_what_an_earlier_search_found_is_learned(tmp_path):
 
 
 def test_samplers_are_optunas():
-    assert type(make_sampler("tpe", 0)).__name__ == "TPESampler"
-    assert type(make_sampler("random", 0)).__name__ == "RandomSampler"
+    kinds = {name: type(make_sampler(name, 0)).__name__ for name in SAMPLERS}
+    assert kinds == {
+        "tpe": "TPESampler",
+        "random": "RandomSampler",
+        "gp": "GPSampler",
+        "cmaes": "CmaEsSampler",
+        "qmc": "QMCSampler",
+    }

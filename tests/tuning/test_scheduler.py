@@ -4,7 +4,13 @@ import random
 from types import SimpleNamespace
 
 import pytest
-from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import (
+    FIFOScheduler,
+    HyperBandScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
 
 from trainable import metrics
 from tuning.scheduler import PastTrial, make_scheduler, refill
@@ -54,3 +60,5 @@ def test_a_refilled_scheduler_decides_as_the_one_that_saw_everything(make_plan, 
 def test_the_other_schedulers_are_rays(make_plan):
     assert isinstance(make_scheduler(make_plan(scheduler="none")), FIFOScheduler)
     assert isinstance(make_scheduler(make_plan(scheduler="median")), MedianStoppingRule)
+    assert isinstance(make_scheduler(make_plan(scheduler="hyperband")), HyperBandScheduler)
+    assert isinstance(make_scheduler(make_plan(scheduler="pbt")), PopulationBasedTraining)

@@ -1,23 +1,28 @@
 """Optuna through Ray's searcher, on a real journal."""
 
+from typing import get_args
+
 import optuna
 import pytest
 
 from search_spaces import contains, get_space, narrow
 from trainable import metrics
+from tuning.first import published_configurations, read_configuration
+from tuning.plan import Sampler
 from tuning.searcher import make_searcher
 from tuning.study import JOURNAL, journal_storage
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_proposals_lie_in_the_space_and_the_first_is_its_starting_point(make_plan, tmp_path, sampler):
-    plan = make_plan(space=get_space("all"), sampler=sampler)
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_proposals_lie_in_the_space_and_the_first_are_the_plans(make_plan, tmp_path, sampler):
+    space = get_space("all")
+    plan = make_plan(space=space, sampler=sampler, first=published_configurations(space)[:2])
     searcher = make_searcher(plan, tmp_path)
     for number in range(12):
         trial_id = str(number)
         proposal = searcher.suggest(trial_id)
         contains(plan.space, proposal)
-        assert (proposal["arch"], proposal["lr"]) == ("resnet18", 0.002) or number > 0
+        assert number > 1 or proposal == plan.first[number]
         result = {metrics.SCORE: number / 12, "training_iteration": 1}
         searcher.on_trial_result(trial_id, result)
         searcher.on_trial_complete(trial_id, result)
@@ -48,7 +53,20 @@ def test_a_saved_searcher_goes_on_with_its_study(make_plan, tmp_path):
     assert [trial.value for trial in trials] == [0.5, 0.7, None]
 
 
-def test_a_resumed_search_does_not_start_at_the_starting_point_again(make_plan, tmp_path):
-    plan = make_plan(space=narrow(get_space("swin"), ["batch_size=64"]))
-    make_searcher(plan, tmp_path).suggest("a")
-    assert make_searcher(plan, tmp_path, resumed=True).suggest("b")["lr"] != 0.001
+def test_a_resumed_search_has_its_first_configurations_once(make_plan, tmp_path):
+    space = narrow(get_space("swin"), ["batch_size=64"])
+    plan = make_plan(space=space, first=[read_configuration(space, f"lr={lr}") for lr in (1e-3, 2e-3)])
+    assert make_searcher(plan, tmp_path).suggest("a")["lr"] == 1e-3
+    resumed = make_searcher(plan, tmp_path, resumed=True)
+    assert resumed.suggest("b")["lr"] == 2e-3
+    assert resumed.suggest("c")["lr"] not in (1e-3, 2e-3)
+
+
+def test_a_trial_that_changes_on_the_way_tells_the_study_no_epochs(make_plan, tmp_path):
+    searcher = make_searcher(make_plan(scheduler="pbt"), tmp_path)
+    searcher.suggest("a")
+    for step in (1, 1, 2):
+        searcher.on_trial_result("a", {metrics.SCORE: 0.5, "training_iteration": step})
+    searcher.on_trial_complete("a", {metrics.SCORE: 0.5, "training_iteration": 2})
+    (trial,) = optuna.load_study(study_name="test", storage=journal_storage(tmp_path)).trials
+    assert (trial.value, trial.intermediate_values) == (0.5, {})

@@ -1,0 +1,69 @@
+"""The Gaussian process over configurations and epochs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tuning.curve_model import GROWTH, CurveModel, expected_improvement, normal_scores
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
+def test_normal_scores_keep_the_order_and_nothing_else(values):
+    scores = normal_scores(np.array(values))
+    assert np.isfinite(scores).all()
+    for i, one in enumerate(values):
+        for j, other in enumerate(values):
+            assert (one < other) == (scores[i] < scores[j])
+
+
+def test_expected_improvement_is_what_draws_of_the_normal_give():
+    draws = np.random.default_rng(0).normal(0.3, 0.8, 400_000)
+    expected = np.maximum(draws - 0.5, 0).mean()
+    assert expected_improvement(np.array([0.3]), np.array([0.8]), 0.5)[0] == pytest.approx(expected, rel=0.01)
+
+
+def test_expected_improvement_is_the_gain_where_nothing_is_uncertain():
+    gains = expected_improvement(np.array([1.0, -1.0]), np.array([1e-9, 1e-9]), 0.5)
+    assert gains == pytest.approx([0.5, 0.0])
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Scores that rise with the first column and the last (the epoch); the second has no effect."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(size=(60, 3))
+    return points, normal_scores(points[:, 0] + points[:, 2] + rng.normal(0, 0.02, 60))
+
+
+def test_the_model_learns_which_dimensions_matter(data):
+    model = CurveModel()
+    model.fit(*data, known=60)
+    mean, deviation = model.predict(np.array([[0.9, 0.1, 0.9], [0.9, 0.9, 0.9], [0.1, 0.5, 0.1]]))
+    assert mean[0] > 1
+    assert mean[0] == pytest.approx(mean[1], abs=0.4)
+    assert mean[2] < -1
+    assert (deviation > 0).all()
+
+
+def test_an_imagined_result_leaves_the_mean_and_takes_the_doubt(data):
+    model = CurveModel()
+    model.fit(*data, known=60)
+    point = np.array([[1.0, 1.0, 0.0]])
+    mean, deviation = model.predict(point)
+    model.imagine(point)
+    again, less = model.predict(point)
+    assert again == pytest.approx(mean, abs=0.05)
+    assert less[0] < deviation[0]
+
+
+def test_the_kernel_is_fitted_anew_only_when_the_results_have_grown(data):
+    points, scores = data
+    model = CurveModel()
+    model.fit(points[:40], normal_scores(scores[:40]), known=40)
+    kernel = model.kernel
+    model.fit(points[:50], normal_scores(scores[:50]), known=50)
+    assert model.kernel is kernel
+    model.fit(points, scores, known=int(40 * GROWTH) + 1)
+    assert model.kernel is not kernel

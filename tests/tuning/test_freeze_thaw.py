@@ -1,0 +1,197 @@
+"""Freeze-thaw search without Ray: real model, real engine, made-up scores."""
+
+import math
+import random
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_spaces import Choice, Float, Space, contains, get_space
+from tuning.engine import Engine, Status, rung_levels
+from tuning.freeze_thaw import ENOUGH, FreezeThaw
+from tuning.warm_start import Earlier
+
+SPACE = Space(name="one", dimensions=(Float(name="lr", low=1e-5, high=1e-1, log=True, start=1e-5),))
+
+
+def score(config, epoch):
+    """Best at lr = 1e-3, from the second epoch on; the first says nothing."""
+    if epoch == 1:
+        return random.Random(config["lr"]).random()
+    return math.exp(-abs(math.log10(config["lr"]) + 3)) * (1 - 0.5**epoch)
+
+
+def search(space=SPACE, rungs=(2, 4, 8), seed=0, **limits) -> Engine:
+    return Engine(FreezeThaw(space, rungs, seed), rungs, **limits)
+
+
+def test_it_spends_its_epochs_where_scores_are_high(simulate):
+    engine = search(epochs=150)
+    simulate(engine, 4, score)
+    full = [trial for trial in engine.trials.values() if trial.epochs == 8]
+    assert full
+    assert max(trial.curve[8] for trial in full) > 0.95
+    distances = {
+        reached: [abs(math.log10(t.config["lr"]) + 3) for t in engine.trials.values() if (t.epochs == 8) == reached]
+        for reached in (True, False)
+    }
+    assert sum(distances[True]) / len(full) < sum(distances[False]) / len(distances[False]) / 2
+
+
+@pytest.mark.parametrize("name", ["all", "swin"])
+def test_it_proposes_inside_the_space_and_nothing_twice(simulate, name):
+    space = get_space(name)
+    engine = search(space, trials=30, epochs=90)
+    simulate(engine, 3, lambda config, epoch: (1 - config["drop_path_rate"]) * (1 - 0.5**epoch))
+    configs = [trial.config for trial in engine.trials.values()]
+    for config in configs:
+        contains(space, config)
+    assert all(config not in configs[:index] for index, config in enumerate(configs))
+
+
+@given(trials=st.integers(1, 14), slots=st.integers(1, 4), longest=st.integers(1, 9), budget=st.integers(2, 60))
+@settings(max_examples=15, deadline=None)
+def test_a_search_ends_within_its_budget_with_unbroken_epochs(simulate, trials, slots, longest, budget):
+    rungs = rung_levels(min(2, longest), 2, longest)
+    engine = search(rungs=rungs, trials=trials, epochs=budget)
+    done = simulate(engine, slots, score)
+    assert len(done) <= budget
+    assert engine.finished
+    for key, trial in engine.trials.items():
+        epochs = [epoch for name, epoch in done if name == key]
+        assert epochs == list(range(1, trial.epochs + 1))
+        assert trial.status is (Status.ENDED if trial.epochs == longest else Status.PAUSED)
+
+
+def test_one_seed_gives_one_search(simulate):
+    runs = []
+    for seed in (0, 0, 1):
+        engine = search(seed=seed, epochs=60)
+        simulate(engine, 3, score)
+        runs.append([trial.config for trial in engine.trials.values()])
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_how_often_it_is_asked_changes_nothing(simulate):
+    once, often = search(epochs=60), search(epochs=60)
+    choose = often.policy.choose
+
+    def asked_twice(trials, budget):
+        choose(trials, budget)
+        return choose(trials, budget)
+
+    often.policy.choose = asked_twice
+    assert simulate(once, 3, score) == simulate(often, 3, score)
+
+
+def test_every_configuration_of_a_small_space_is_tried_once_and_the_search_ends(simulate):
+    space = Space(name="few", dimensions=(Choice(name="arch", values=("a", "b", "c", "d", "e")),))
+    engine = search(space, rungs=(1, 2))
+    simulate(engine, 2, lambda config, epoch: 0.1 * "abcde".index(config["arch"]))
+    assert sorted(trial.config["arch"] for trial in engine.trials.values()) == list("abcde")
+    assert engine.finished
+
+
+def spread_of_sixteen(simulate, seed: int, sees_running: bool) -> float:
+    """Standard deviation, in decades, of what is proposed to slots that ask before any result arrives."""
+    engine = search(epochs=24, seed=seed)
+    simulate(engine, 1, score)
+    engine.most_epochs, engine.is_chosen = math.inf, False
+    if not sees_running:
+        engine.policy.model.imagine = lambda points: None
+    proposed = []
+    for key in map(str, range(1000, 1016)):
+        if engine.next_move().key is None:
+            proposed.append(math.log10(engine.start(key)["lr"]))
+        else:
+            engine.promote()
+    assert len(proposed) >= 4
+    return statistics.stdev(proposed)
+
+
+def test_slots_that_ask_at_the_same_time_look_at_different_places(simulate):
+    aware, blind = (
+        statistics.mean(spread_of_sixteen(simulate, seed, sees_running) for seed in range(3))
+        for sees_running in (True, False)
+    )
+    assert aware > 1.2 * blind
+
+
+def test_a_decision_has_its_expected_improvement(simulate):
+    notes = []
+    engine = search(epochs=60, note=notes.append)
+    simulate(engine, 2, score)
+    moves = [note for note in notes if note.kind in ("start", "promote")]
+    assert all(note.expected_improvement is None for note in moves[:ENOUGH])
+    assert sum(note.expected_improvement is not None for note in moves) > len(moves) / 2
+    assert all(note.rank >= 1 for note in moves if note.kind == "promote")
+
+
+def test_an_engine_put_back_together_knows_what_the_first_knew(simulate):
+    first, again = search(epochs=70), search(epochs=70)
+    simulate(first, 2, score)
+    for key, trial in first.trials.items():
+        assert again.take_up(key, trial.config, trial.curve, may_go_on=True) is trial.status
+    assert sorted(again.policy.results) == sorted(first.policy.results)
+    assert again.policy.points == first.policy.points
+    assert again.next_move() is None
+    again.most_epochs = 200
+    again.is_chosen = False
+    assert again.next_move().expected_improvement > 0
+
+
+WARM = [
+    Earlier(f"old/{number}", {"lr": lr}, {epoch: score({"lr": lr}, epoch) for epoch in (1, 2, 4, 8)}, compares=True)
+    for number, lr in enumerate([1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
+]
+
+
+def starts_near(policy: FreezeThaw) -> float:
+    """Mean distance of the first four proposals from the best learning rate, in decades."""
+    engine = Engine(policy, (2, 4, 8))
+    distances = [abs(math.log10(engine.start(str(number))["lr"]) + 3) for number in range(4)]
+    return sum(distances) / len(distances)
+
+
+@pytest.mark.parametrize("compares", [True, False])
+def test_a_warm_start_proposes_where_earlier_searches_found_the_best(compares):
+    earlier = [trial._replace(compares=compares) for trial in WARM]
+    cold = FreezeThaw(SPACE, (2, 4, 8), seed=3)
+    warm = FreezeThaw(SPACE, (2, 4, 8), seed=3, earlier=earlier)
+    assert starts_near(warm) < 0.6 < starts_near(cold)
+
+
+def test_other_images_are_told_apart_and_forgotten_when_they_mislead(simulate):
+    def upside_down(config, epoch):
+        return 1 - score(config, max(2, epoch))
+
+    earlier = [
+        trial._replace(compares=False, curve={epoch: upside_down(trial.config, epoch) for epoch in trial.curve})
+        for trial in WARM
+    ]
+    engine = Engine(FreezeThaw(SPACE, (2, 4, 8), seed=0, earlier=earlier), (2, 4, 8), epochs=150)
+    simulate(engine, 2, score)
+    assert max(trial.curve.get(8, 0) for trial in engine.trials.values()) > 0.9
+
+
+def test_with_a_time_budget_the_cheaper_of_two_equals_is_taken(simulate):
+    space = Space(
+        name="two",
+        dimensions=(
+            Choice(name="arch", values=("cheap", "dear")),
+            Float(name="lr", low=1e-5, high=1e-1, log=True),
+        ),
+    )
+    shares = {}
+    for by_time in (False, True):
+        engine = Engine(FreezeThaw(space, (2, 4, 8), seed=0, by_time=by_time), (2, 4, 8), epochs=120)
+        report = engine.report
+        engine.report = lambda key, epoch, value, report=report, engine=engine: report(
+            key, epoch, value, {"cheap": 1.0, "dear": 20.0}[engine.trials[key].config["arch"]]
+        )
+        simulate(engine, 1, score)
+        shares[by_time] = sum(t.epochs for t in engine.trials.values() if t.config["arch"] == "dear") / 120
+    assert shares[True] < 0.3 < shares[False]

@@ -1,0 +1,59 @@
+"""decisions.jsonl: each decision of a search with its reason, and the rungs as they follow from it."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tuning.engine import Decision
+
+DECISIONS = "decisions.jsonl"
+"""One line a decision, in the experiment's folder."""
+
+
+class DecisionLog:
+    """Appends decisions to an experiment's file, and reads what is new in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / DECISIONS
+        self.offset = 0
+
+    def add(self, decision: Decision) -> None:
+        """Append a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(decision._asdict()) + "\n")
+
+    def read_new(self) -> list[Decision]:
+        """The decisions since the last call, also of an interrupted search; a half-written line waits."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            whole, _, _ = file.read().rpartition(b"\n")
+        self.offset += len(whole) + 1 if whole else 0
+        return [Decision(**json.loads(line)) for line in whole.splitlines()]
+
+
+class RungRow(NamedTuple):
+    """One rung: trials that reached it, those that went on, the best top-1 there, and the worst that went on."""
+
+    epochs: int
+    reached: int
+    went_on: int
+    best: float
+    worst_on: float | None
+
+
+def rung_table(decisions: Iterable[Decision], rungs: Iterable[int]) -> list[RungRow]:
+    """The rungs that any trial has reached, lowest first."""
+    decisions = list(decisions)
+    return [row for rung in rungs for row in _rung_rows(decisions, rung)]
+
+
+def _rung_rows(decisions: list[Decision], rung: int) -> list[RungRow]:
+    scores = {each.trial: each.score for each in decisions if each.epochs == rung and each.score is not None}
+    if not scores:
+        return []
+    went_on = {each.trial for each in decisions if each.kind == "promote" and each.epochs == rung}
+    worst_on = min((scores[trial] for trial in went_on), default=None)
+    return [RungRow(rung, len(scores), len(went_on), max(scores.values()), worst_on)]

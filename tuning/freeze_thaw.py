@@ -1,0 +1,180 @@
+"""Freeze-thaw search (Swersky, Snoek and Adams 2014): one model decides what to start and what to go on with.
+
+A free slot looks at random new configurations and at every paused trial, all at the same horizon: twice the farthest
+epoch that any trial has reached, at most the full length. The largest expected improvement over the best result so far
+wins, per second that an epoch is expected to take where the search has a time budget: a new trial runs to the first
+rung, a paused one goes on to its next. One choice in ten is a random new trial.
+"""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from search_spaces import Space, cardinality, encode, sample, start_point
+from tuning.curve_model import MOST_POINTS, CurveModel, Floats, expected_improvement, normal_scores
+from tuning.engine import Budget, Move, Status, TrialState
+from tuning.epoch_cost import EpochCost
+from tuning.warm_start import Earlier
+
+ENOUGH = 8
+"""Results before the model is asked; until then new trials are drawn at random."""
+RANDOM_EVERY = 10
+"""One move in this many is a random new trial, whatever the model thinks."""
+CANDIDATES = 200
+"""New configurations that a free slot looks at."""
+HORIZON = 2
+"""How far ahead trials are compared, as a multiple of the farthest epoch reached."""
+
+HERE, ELSEWHERE = 0.0, 1.0
+"""The model's column that tells this search from earlier ones whose scores don't compare."""
+
+
+class Result(NamedTuple):
+    """A score at a rung."""
+
+    key: str
+    rung: int
+    score: float
+
+
+class FreezeThaw:
+    """The policy. Each choice follows from the seed and from what is known, not from how often it was asked."""
+
+    def __init__(
+        self, space: Space, rungs: Sequence[int], seed: int, *, earlier: Sequence[Earlier] = (), by_time: bool = False
+    ) -> None:
+        self.space = space
+        self.rungs = list(rungs)
+        self.seed = seed
+        self.size = cardinality(space)
+        self.model = CurveModel()
+        self.cost = EpochCost() if by_time else None
+        self.points: dict[str, list[float]] = {}
+        """Each trial's place in the unit cube, also of the earlier ones."""
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.results: list[Result] = []
+        self.elsewhere: list[Result] = []
+        """Of earlier searches whose scores don't compare."""
+        self.tried: set[tuple[float, ...]] = set()
+        self.next: dict[str, Any] | None = None
+        """What `propose` gives."""
+        for trial in earlier:
+            self._remember(trial)
+
+    def choose(self, trials: Mapping[str, TrialState], budget: Budget) -> Move | None:
+        """The move of the largest expected improvement that the epochs reach."""
+        paused = [
+            trial
+            for trial in trials.values()
+            if trial.status is Status.PAUSED and self._next_rung(trial.epochs) - trial.epochs <= budget.epochs
+        ]
+        running = [trial for trial in trials.values() if trial.status is Status.RUNNING]
+        moves = len(self.results) + len(running)
+        fresh = self._fresh(random.Random(f"{self.seed} {moves} {len(self.results)}")) if budget.may_start else []
+        known = len(self.results) + len(self.elsewhere)
+        if fresh and (known < ENOUGH or moves % RANDOM_EVERY == RANDOM_EVERY - 1):
+            self.next = fresh[0] if trials else {**self.space.fixed, **start_point(self.space)}
+            return Move(None, "drawn at random" if trials else "the space's starting point")
+        if known and (fresh or paused):
+            return self._best(fresh, paused, running)
+        return None
+
+    def propose(self, key: str) -> dict[str, Any] | None:
+        """The new configuration that was chosen."""
+        return None if self.next is None else self.learn(key, self.next)
+
+    def learn(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Note a trial's configuration."""
+        config = {**self.space.fixed, **values}
+        self.configs[key] = config
+        self.points[key] = encode(self.space, config)
+        self.tried.add(tuple(self.points[key]))
+        return config
+
+    def observe(self, key: str, rung: int, score: float) -> None:
+        """Note a result."""
+        self.results.append(Result(key, rung, score))
+
+    def spend(self, key: str, seconds: float) -> None:
+        """Note what an epoch of such a configuration costs."""
+        if self.cost is not None:
+            self.cost.add(self.configs[key], seconds)
+
+    def forget(self, key: str) -> None:
+        """What a trial left stays known."""
+
+    def _remember(self, trial: Earlier) -> None:
+        """Note a trial of an earlier search, also one that has no value for some dimensions."""
+        self.points[trial.name] = encode(self.space, trial.config)
+        results = self.results if trial.compares else self.elsewhere
+        results.extend(Result(trial.name, rung, trial.curve[rung]) for rung in self.rungs if rung in trial.curve)
+
+    def _best(self, fresh: list[dict[str, Any]], paused: list[TrialState], running: list[TrialState]) -> Move:
+        """The candidate of the largest expected improvement; the model is conditioned on all that is known and runs."""
+        best = self._fit(running)
+        horizon = self._horizon()
+        points = [encode(self.space, config) for config in fresh] + [self.points[trial.key] for trial in paused]
+        mean, deviation = self.model.predict(np.array([self._row(point, HERE, horizon) for point in points]))
+        gains = expected_improvement(mean, deviation, best)
+        worth = gains
+        if self.cost is not None:
+            worth = gains / self.cost.predict([*fresh, *(trial.config for trial in paused)])
+        winner = int(worth.argmax())
+        gain = float(gains[winner])
+        if winner < len(fresh):
+            self.next = fresh[winner]
+            return Move(None, f"the most promising of {len(fresh)} new and {len(paused)} paused", None, gain)
+        trial = paused[winner - len(fresh)]
+        rank = 1 + sum(each.rung == trial.epochs and each.score > trial.curve[each.rung] for each in self.results)
+        return Move(trial.key, f"more promising than {len(fresh)} new and {len(paused) - 1} paused", rank, gain)
+
+    def _fit(self, running: list[TrialState]) -> float:
+        """Bring the model up to date; returns the best normal score of this search."""
+        here, there = _ranked(self.results), _ranked(self.elsewhere)
+        there = there[: MOST_POINTS - len(here)]
+        rows = [self._row(self.points[each.key], HERE, each.rung) for each, _ in here]
+        rows += [self._row(self.points[each.key], ELSEWHERE, each.rung) for each, _ in there]
+        scores = np.array([score for _, score in [*here, *there]])
+        self.model.fit(np.array(rows), scores, len(self.results) + len(self.elsewhere))
+        if running:
+            horizon = self._horizon()
+            self.model.imagine(np.array([self._row(self.points[t.key], HERE, max(t.target, horizon)) for t in running]))
+        return max((score for _, score in here), default=0.0)
+
+    def _row(self, point: list[float], where: float, epoch: int) -> list[float]:
+        """A place in the model: the configuration, which search, and the epoch on a logarithmic axis to the longest."""
+        longest = self.rungs[-1]
+        place = math.log(epoch) / math.log(longest) if longest > 1 else 1.0
+        return [*point, where, place] if self.elsewhere else [*point, place]
+
+    def _fresh(self, rng: random.Random) -> list[dict[str, Any]]:
+        """Random configurations that no trial has had, all different; fewer where the space has no more."""
+        left = math.inf if self.size is None else self.size - len(self.tried)
+        found: dict[tuple[float, ...], dict[str, Any]] = {}
+        for _ in range(10 * CANDIDATES):
+            if len(found) >= min(CANDIDATES, left):
+                break
+            config = sample(self.space, rng)
+            point = tuple(encode(self.space, config))
+            if point not in self.tried:
+                found[point] = config
+        return list(found.values())
+
+    def _horizon(self) -> int:
+        farthest = max((each.rung for each in self.results), default=self.rungs[0])
+        return min(self.rungs[-1], HORIZON * farthest)
+
+    def _next_rung(self, epochs: int) -> int:
+        return next(rung for rung in self.rungs if rung > epochs)
+
+
+def _ranked(results: list[Result]) -> list[tuple[Result, float]]:
+    """At most `MOST_POINTS` results with their normal scores, those of the highest rungs, the best first."""
+    if not results:
+        return []
+    scores: Floats = normal_scores(np.array([each.score for each in results]))
+    order = np.lexsort((-scores, np.array([-each.rung for each in results])))[:MOST_POINTS]
+    return [(results[at], float(scores[at])) for at in order]

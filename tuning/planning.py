@@ -1,0 +1,239 @@
+"""From what was asked on the command line to a plan: defaults, and every contradiction found before anything starts."""
+
+import math
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import typer
+
+from search_spaces import Choice, Space, SpaceError, cardinality, for_pretrained, get_space, narrow
+from trainable.config import make_config
+from trainable.errors import UsageError
+from tuning.data import Source, find_source
+from tuning.first import first_configurations
+from tuning.plan import (
+    NOT_RESUMED,
+    Scheduler,
+    SearchPlan,
+    architectures_of,
+    check_name,
+    default_name,
+    mutable_dimensions,
+    parse_duration,
+    usual_first_rung,
+)
+from tuning.storage import find_experiment, read_experiment
+from tuning.tracking import choose_wandb_mode
+from tuning.warm_start import find_earlier
+
+
+class Usual(NamedTuple):
+    """Trials, epochs and time budget of a command that gives none."""
+
+    trials: int
+    epochs: int
+    time_budget_s: float | None
+
+
+ON_DIGITS = Usual(trials=8, epochs=4, time_budget_s=210)
+ON_OTHER_DATA = Usual(trials=20, epochs=30, time_budget_s=None)
+
+SLOT_OPTIONS = {"address", "gpus_per_trial", "cpus_per_trial", "concurrent"}
+GIVEN_ANEW = {"resume", "output", "dry_run", "quiet", "verbose", "trials", "epoch_budget", "time_budget"} | SLOT_OPTIONS
+"""Options that may be given with --resume; all others belong to the plan, which a resumed search keeps."""
+FLAGS = {"settings": "--set", "tries": "--try"}
+"""Options that are spelled differently from their parameter."""
+
+READERS = {
+    "reduction_factor": ("asha", "asha-stop", "hyperband"),
+    "first_rung": ("asha", "asha-stop", "median", "pbt"),
+    "epoch_budget": ("asha",),
+    "warm_start": ("asha",),
+}
+"""The schedulers that an option means something to; freeze-thaw reads all of them."""
+
+
+def new_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
+    """The plan that the options ask for, checked as far as can be without torch."""
+    source = find_source(asked.data, asked.image_size)
+    usual = ON_DIGITS if source.is_digits else ON_OTHER_DATA
+    space = choose_space(asked.space, asked.settings or [], asked.pretrained)
+    if not 1 < asked.reduction_factor < math.inf:
+        raise UsageError(f"--reduction-factor {asked.reduction_factor:g}: must be above 1; 2 lets half of a rung go on")
+    scheduler = choose_scheduler(asked)
+    epochs = asked.epochs or usual.epochs
+    trials = wanted_trials(asked, usual, scheduler)
+    time_budget_s = None if asked.epoch_budget else usual.time_budget_s
+    plan = SearchPlan(
+        space=space,
+        trial=shared_settings(asked, source),
+        trials=trials,
+        first=first_configurations(space, asked.tries or [], trials, bool(asked.pretrained)),
+        epochs=epochs,
+        epoch_budget=asked.epoch_budget,
+        time_budget_s=parse_duration(asked.time_budget) if asked.time_budget else time_budget_s,
+        scheduler=scheduler,
+        reduction_factor=asked.reduction_factor,
+        first_rung=asked.first_rung or usual_first_rung(epochs),
+        sampler=asked.sampler,
+        warm_start=find_earlier(asked.warm_start or [], asked.output, space),
+        seed=asked.seed,
+        name=check_name(asked.name) if asked.name else default_name(space.name, datetime.now(), asked.output),
+        output=asked.output.absolute(),
+        keep_weights=asked.keep_weights,
+        wandb=choose_wandb_mode(asked.wandb),
+        wandb_project=asked.wandb_project,
+    )
+    check_budgets(plan)
+    check_scheduler(plan, given_options(asked.context))
+    check_configurations(plan)
+    return plan, source
+
+
+def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
+    """What every trial has, as JSON values."""
+    return {
+        "data": str(source.root),
+        "image_size": source.image_size,
+        "cache_dir": str(asked.cache_dir.absolute()) if asked.cache_dir else None,
+        "skip_bad_images": asked.skip_bad_images,
+        "pretrained": pretrained_weights(asked.pretrained),
+        "augment": asked.augment,
+        "flip": not source.is_digits if asked.flip is None else asked.flip,
+        "precision": asked.precision,
+        "seed": asked.seed,
+    }
+
+
+def choose_scheduler(asked: SimpleNamespace) -> Scheduler:
+    """Freeze-thaw, unless a sampler or another scheduler is asked for."""
+    sampler_given = "sampler" in given_options(asked.context)
+    apart = asked.search == "halving" or sampler_given or asked.scheduler not in (None, "freeze-thaw")
+    if apart and "freeze-thaw" in (asked.search, asked.scheduler):
+        raise UsageError("--search freeze-thaw: proposes and schedules by itself; leave out --sampler and --scheduler")
+    return (asked.scheduler or "asha") if apart else "freeze-thaw"
+
+
+def wanted_trials(asked: SimpleNamespace, usual: Usual, scheduler: Scheduler) -> int | None:
+    """The usual number, but as many as the budget buys where only an epoch or time budget is given."""
+    budget_given = asked.epoch_budget or asked.time_budget
+    if asked.trials is None and budget_given and scheduler in ("freeze-thaw", "asha"):
+        return None
+    return asked.trials or usual.trials
+
+
+def check_budgets(plan: SearchPlan) -> None:
+    """Refuse budgets that contradict each other."""
+    if plan.first_rung > plan.epochs:
+        raise UsageError(f"--first-rung {plan.first_rung}: is beyond --epochs {plan.epochs}; lower it")
+    if plan.epoch_budget is None:
+        return
+    if plan.epoch_budget < plan.epochs:
+        raise UsageError(
+            f"--epoch-budget {plan.epoch_budget}: is less than one training of --epochs {plan.epochs}; raise it, "
+            "or lower --epochs"
+        )
+    least = (plan.trials or 1) * plan.first_rung
+    if plan.epoch_budget < least:
+        raise UsageError(
+            f"--epoch-budget {plan.epoch_budget}: --trials {plan.trials} to the first rung ({plan.first_rung}) take "
+            f"{least} epochs; raise it, or try fewer"
+        )
+
+
+def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
+    """The plan of the experiment to go on with, with more trials or another time budget where they are given."""
+    changes = sorted(
+        FLAGS.get(name, f"--{name.replace('_', '-')}") for name in given_options(asked.context) - GIVEN_ANEW
+    )
+    if changes:
+        raise UsageError(
+            f"{', '.join(changes)}: a resumed search keeps its plan; leave this out, or start a new search"
+        )
+    plan = read_experiment(find_experiment(asked.resume, asked.output))
+    if plan.scheduler in NOT_RESUMED:
+        raise UsageError(
+            f"--resume {asked.resume}: Ray can't take up an interrupted --scheduler {plan.scheduler}; "
+            "start a new search, with asha if it may be interrupted"
+        )
+    changed = {name: getattr(asked, name) for name in ("trials", "epoch_budget") if getattr(asked, name) is not None}
+    for name, value in changed.items():
+        flag, before = f"--{name.replace('_', '-')}", getattr(plan, name)
+        if not plan.decides_itself:
+            raise UsageError(f"{flag}: --scheduler {plan.scheduler} can't be given more; start a new search")
+        if before is not None and value < before:
+            raise UsageError(f"{flag} {value}: {plan.name} has {before}; a resumed search can have more")
+    if asked.time_budget is not None:
+        changed["time_budget_s"] = parse_duration(asked.time_budget)
+    return plan.model_copy(update=changed), find_source(Path(plan.trial["data"]), plan.trial["image_size"])
+
+
+def given_options(context: typer.Context) -> set[str]:
+    """The parameters that were given on the command line."""
+    return {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]
+
+
+def cut_to_space(plan: SearchPlan) -> tuple[SearchPlan, str | None]:
+    """The plan with no more trials than its space has configurations, and a note where that changed it."""
+    size = cardinality(plan.space)
+    if size is None or (plan.trials is not None and size >= plan.trials):
+        return plan, None
+    only = "only 1 configuration" if size == 1 else f"only {size} configurations"
+    return plan.model_copy(update={"trials": size}), f"the space has {only}; the search ends when they are tried"
+
+
+def check_scheduler(plan: SearchPlan, given: set[str]) -> None:
+    """Refuse what the plan's scheduler would ignore, and what it can't do."""
+    if plan.scheduler == "freeze-thaw":
+        return
+    for name, schedulers in READERS.items():
+        if name in given and plan.scheduler not in schedulers:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag}: --scheduler {plan.scheduler} doesn't use it, only {', '.join(schedulers)}; leave it out"
+            )
+    if plan.scheduler != "pbt":
+        return
+    if len(architectures_of(plan.space)) > 1:
+        raise UsageError(
+            "--scheduler pbt: copies weights between trials, so it needs one architecture; add --set arch=NAME"
+        )
+    if not mutable_dimensions(plan.space):
+        raise UsageError(
+            "--scheduler pbt: nothing in the space can change during a training, such as lr; take another scheduler"
+        )
+    if (plan.trials or 0) < 2 or plan.epochs < 2:
+        raise UsageError("--scheduler pbt: copies between trials after an epoch, so it needs 2 --trials and 2 --epochs")
+
+
+def choose_space(name_or_path: str, settings: list[str], pretrained: str | None) -> Space:
+    """The space by name or path, moved to fine-tuning ranges where weights are pretrained, then narrowed by --set."""
+    try:
+        space = get_space(name_or_path)
+    except SpaceError as error:
+        raise UsageError(f"--space {name_or_path}: {error}") from None
+    try:
+        return narrow(for_pretrained(space) if pretrained else space, settings)
+    except SpaceError as error:
+        raise UsageError(f"--set: {error}") from None
+
+
+def pretrained_weights(option: str | None) -> bool | str:
+    """`timm` -> True, a file -> its absolute path, nothing -> False."""
+    if option is None or option == "timm":
+        return option == "timm"
+    if not Path(option).is_file():
+        raise UsageError(f"--pretrained {option}: no such file; give timm, or a .safetensors or .pth file")
+    return str(Path(option).absolute())
+
+
+def check_configurations(plan: SearchPlan) -> None:
+    """Refuse spaces whose ends no training could use, such as a dropout rate above 1."""
+    shared = plan.trial | plan.space.fixed | {"epochs": plan.epochs}
+    make_config(shared, f"space {plan.space.name}", UsageError)
+    for dimension in plan.space.dimensions:
+        ends = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+        for value in ends:
+            make_config(shared | {dimension.name: value}, f"space {plan.space.name}", UsageError)

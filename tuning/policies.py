@@ -1,0 +1,38 @@
+"""From a plan to the engine that decides: the same one in Ray and in a replay on a virtual clock."""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from tuning.engine import Decision, Engine, Policy
+from tuning.freeze_thaw import FreezeThaw
+from tuning.halving import Halving
+from tuning.plan import SearchPlan
+from tuning.sampler import RungSampler
+from tuning.warm_start import Earlier, promising, whole_configurations
+
+
+def make_engine(
+    plan: SearchPlan, earlier: Sequence[Earlier] = (), note: Callable[[Decision], None] = lambda decision: None
+) -> Engine:
+    """The engine that the plan asks for, knowing what earlier experiments found; decisions go to `note`."""
+    policy: Policy
+    whole = partial(whole_configurations, plan.space)
+    first = list(plan.first)
+    if plan.scheduler == "freeze-thaw":
+        by_time = plan.time_budget_s is not None
+        policy = FreezeThaw(plan.space, plan.rungs, plan.seed, earlier=earlier, by_time=by_time)
+    else:
+        sampler = RungSampler(plan.space, plan.sampler, plan.seed)
+        sampler.remember(whole(trial for trial in earlier if trial.compares), plan.rungs)
+        policy = Halving(sampler, plan.rungs, plan.reduction_factor)
+        first += promising(whole(trial for trial in earlier if not trial.compares))
+    return Engine(
+        policy,
+        plan.rungs,
+        trials=plan.trials or sys.maxsize,
+        epochs=plan.epoch_limit or math.inf,
+        first=first,
+        note=note,
+    )
