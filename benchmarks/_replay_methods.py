@@ -9,7 +9,7 @@ import hashlib
 import importlib.metadata
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +25,7 @@ from trainable.errors import UserError
 from tuning.engine import Action, Engine
 from tuning.plan import Sampler, Scheduler, SearchPlan, usual_first_rung
 from tuning.policies import make_engine
+from tuning.warm_start import Earlier
 
 METRIC, STEP = "score", "training_iteration"
 OUR_SOURCES = (
@@ -190,7 +191,7 @@ class Random:
         return step < self.setting.steps
 
 
-def ours(setting: Setting, scheduler: Scheduler, sampler: Sampler = "tpe") -> Method:
+def ours(setting: Setting, scheduler: Scheduler, sampler: Sampler = "tpe", earlier: Sequence[Earlier] = ()) -> "Ours":
     """Our search; trials without limit, since the budget is time."""
     first_rung, factor = setting.rungs or (usual_first_rung(setting.steps), USUAL_FACTOR)
     plan = SearchPlan(
@@ -207,7 +208,7 @@ def ours(setting: Setting, scheduler: Scheduler, sampler: Sampler = "tpe") -> Me
         name="replay",
         output=Path(),
     )
-    return Ours(make_engine(plan))
+    return Ours(make_engine(plan, earlier))
 
 
 def optuna_halving(setting: Setting, sampler: optuna.samplers.BaseSampler | None = None) -> Method:
@@ -295,9 +296,14 @@ def parse_method(text: str) -> tuple[str, tuple[int, float] | None]:
 def make_method(text: str, table: Table, seed: int) -> Method:
     """The method, fresh, for one search of the table."""
     name, rungs = parse_method(text)
+    return METHODS[name](setting_of(table, seed)._replace(rungs=rungs))
+
+
+def setting_of(table: Table, seed: int) -> Setting:
+    """A search of the table, with its first configuration and its own seed drawn from the seed; usual rungs."""
     first = first_point(table, seed)
     own_seed = random.Random(f"{table.name} {seed}").getrandbits(31)
-    return METHODS[name](Setting(table.space_from(first), first, table.steps, own_seed, rungs))
+    return Setting(table.space_from(first), first, table.steps, own_seed, None)
 
 
 def version_of(text: str) -> str:

@@ -52,11 +52,11 @@ def start_point(space: Space) -> dict[str, Any]:
 
 def fill(space: Space, choose: Callable[[Dimension], Any]) -> dict[str, Any]:
     """The configuration that has what `choose` gives for each dimension that applies, without the fixed values."""
-    values: dict[str, Any] = {}
+    seen = dict(space.fixed)
     for dimension in space.dimensions:
-        if applies(dimension, {**space.fixed, **values}):
-            values[dimension.name] = choose(dimension)
-    return values
+        if applies(dimension, seen):
+            seen[dimension.name] = choose(dimension)
+    return {name: value for name, value in seen.items() if name not in space.fixed}
 
 
 def start_value(dimension: Dimension) -> Any:

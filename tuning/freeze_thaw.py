@@ -1,14 +1,15 @@
 """Freeze-thaw search (Swersky, Snoek and Adams 2014): one model decides what to start and what to go on with.
 
-A free slot looks at random new configurations and at every paused trial, all at the same horizon: twice the farthest
-epoch that any trial has reached, at most the full length. The largest expected improvement over the best result so far
-wins, per second that an epoch is expected to take where the search has a time budget: a new trial runs to the first
-rung, a paused one goes on to its next. One choice in ten is a random new trial.
+A free slot looks at random new configurations and at the best paused trials, all at the same horizon: twice the
+farthest epoch that any trial has reached, at most the full length. The largest expected improvement over the best
+result so far wins, per second that an epoch is expected to take where the search has a time budget: a new trial runs to
+the first rung, a paused one goes on to its next. One choice in ten is a random new trial.
 """
 
+import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ RANDOM_EVERY = 10
 """One move in this many is a random new trial, whatever the model thinks."""
 CANDIDATES = 200
 """New configurations that a free slot looks at."""
+MOST_PAUSED = 100
+"""Paused trials of each rung that a free slot looks at."""
 HORIZON = 2
 """How far ahead trials are compared, as a multiple of the farthest epoch reached."""
 
@@ -38,6 +41,13 @@ class Result(NamedTuple):
     key: str
     rung: int
     score: float
+
+
+class Candidate(NamedTuple):
+    """A new configuration, and its place in the unit cube."""
+
+    config: dict[str, Any]
+    point: list[float]
 
 
 class FreezeThaw:
@@ -59,6 +69,9 @@ class FreezeThaw:
         self.elsewhere: list[Result] = []
         """Of earlier searches whose scores don't compare."""
         self.tried: set[tuple[float, ...]] = set()
+        self.fresh: list[Candidate] = []
+        self.drawn_at = -1
+        """Trials that there were when `fresh` was drawn."""
         self.next: dict[str, Any] | None = None
         """What `propose` gives."""
         for trial in earlier:
@@ -66,17 +79,13 @@ class FreezeThaw:
 
     def choose(self, trials: Mapping[str, TrialState], budget: Budget) -> Move | None:
         """The move of the largest expected improvement that the epochs reach."""
-        paused = [
-            trial
-            for trial in trials.values()
-            if trial.status is Status.PAUSED and self._next_rung(trial.epochs) - trial.epochs <= budget.epochs
-        ]
+        paused = self._going_on(trials.values(), budget)
         running = [trial for trial in trials.values() if trial.status is Status.RUNNING]
         moves = len(self.results) + len(running)
-        fresh = self._fresh(random.Random(f"{self.seed} {moves} {len(self.results)}")) if budget.may_start else []
+        fresh = self._fresh() if budget.may_start else []
         known = len(self.results) + len(self.elsewhere)
         if fresh and (known < ENOUGH or moves % RANDOM_EVERY == RANDOM_EVERY - 1):
-            self.next = fresh[0] if trials else {**self.space.fixed, **start_point(self.space)}
+            self.next = fresh[0].config if trials else {**self.space.fixed, **start_point(self.space)}
             return Move(None, "drawn at random" if trials else "the space's starting point")
         if known and (fresh or paused):
             return self._best(fresh, paused, running)
@@ -112,20 +121,21 @@ class FreezeThaw:
         results = self.results if trial.compares else self.elsewhere
         results.extend(Result(trial.name, rung, trial.curve[rung]) for rung in self.rungs if rung in trial.curve)
 
-    def _best(self, fresh: list[dict[str, Any]], paused: list[TrialState], running: list[TrialState]) -> Move:
+    def _best(self, fresh: list[Candidate], paused: list[TrialState], running: list[TrialState]) -> Move:
         """The candidate of the largest expected improvement; the model is conditioned on all that is known and runs."""
         best = self._fit(running)
         horizon = self._horizon()
-        points = [encode(self.space, config) for config in fresh] + [self.points[trial.key] for trial in paused]
+        points = [each.point for each in fresh] + [self.points[trial.key] for trial in paused]
         mean, deviation = self.model.predict(np.array([self._row(point, HERE, horizon) for point in points]))
         gains = expected_improvement(mean, deviation, best)
         worth = gains
         if self.cost is not None:
-            worth = gains / self.cost.predict([*fresh, *(trial.config for trial in paused)])
+            configs = [each.config for each in fresh] + [trial.config for trial in paused]
+            worth = gains / self.cost.predict(configs)
         winner = int(worth.argmax())
         gain = float(gains[winner])
         if winner < len(fresh):
-            self.next = fresh[winner]
+            self.next = fresh[winner].config
             return Move(None, f"the most promising of {len(fresh)} new and {len(paused)} paused", None, gain)
         trial = paused[winner - len(fresh)]
         rank = 1 + sum(each.rung == trial.epochs and each.score > trial.curve[each.rung] for each in self.results)
@@ -150,25 +160,36 @@ class FreezeThaw:
         place = math.log(epoch) / math.log(longest) if longest > 1 else 1.0
         return [*point, where, place] if self.elsewhere else [*point, place]
 
-    def _fresh(self, rng: random.Random) -> list[dict[str, Any]]:
-        """Random configurations that no trial has had, all different; fewer where the space has no more."""
+    def _going_on(self, trials: Iterable[TrialState], budget: Budget) -> list[TrialState]:
+        """The paused trials whose next rung the epochs reach: of each rung the `MOST_PAUSED` best."""
+        waiting = [trial for trial in trials if trial.status is Status.PAUSED]
+        best: list[TrialState] = []
+        for rung, further in itertools.pairwise(self.rungs):
+            if further - rung <= budget.epochs:
+                at_rung = [trial for trial in waiting if trial.epochs == rung]
+                best += sorted(at_rung, key=lambda trial: -trial.curve[rung])[:MOST_PAUSED]
+        return best
+
+    def _fresh(self) -> list[Candidate]:
+        """Random configurations that no trial has had, others after each new trial; fewer where there are no more."""
+        if self.drawn_at == len(self.configs):
+            return self.fresh
+        rng = random.Random(f"{self.seed} {len(self.configs)}")
         left = math.inf if self.size is None else self.size - len(self.tried)
-        found: dict[tuple[float, ...], dict[str, Any]] = {}
+        found: dict[tuple[float, ...], Candidate] = {}
         for _ in range(10 * CANDIDATES):
             if len(found) >= min(CANDIDATES, left):
                 break
             config = sample(self.space, rng)
-            point = tuple(encode(self.space, config))
-            if point not in self.tried:
-                found[point] = config
-        return list(found.values())
+            point = encode(self.space, config)
+            if tuple(point) not in self.tried:
+                found[tuple(point)] = Candidate(config, point)
+        self.fresh, self.drawn_at = list(found.values()), len(self.configs)
+        return self.fresh
 
     def _horizon(self) -> int:
         farthest = max((each.rung for each in self.results), default=self.rungs[0])
         return min(self.rungs[-1], HORIZON * farthest)
-
-    def _next_rung(self, epochs: int) -> int:
-        return next(rung for rung in self.rungs if rung > epochs)
 
 
 def _ranked(results: list[Result]) -> list[tuple[Result, float]]:

@@ -113,7 +113,7 @@ def test_the_search_on_one_slot_is_successive_halving_by_hand(table):
     replay = Clock(make_method("ours-asha-random:1:3", table, seed=0), Lookup(table), slots=1).run(budget)
     method, curves = make_method("ours-asha-random:1:3", table, seed=0), Lookup(table)
     assert isinstance(method, Ours)
-    expected = by_hand(lambda key: curves.of(method.engine.sampler.propose(key)), rung_levels(1, 3, STEPS), 3, budget)
+    expected = by_hand(lambda key: curves.of(method.engine.policy.propose(key)), rung_levels(1, 3, STEPS), 3, budget)
     assert [regret for _, regret in replay.trace] == expected
 
 
