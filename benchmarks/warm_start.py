@@ -1,7 +1,7 @@
 """What a warm start is worth: our search on one task after an earlier search on another.
 
-[bold]python -m benchmarks.warm_start --earlier A.npz --new B.npz[/]  replays a search on table A, then three searches on
-B: cold; warm, which knows the trials of A as those of another data set; and misled, which knows the same trials with
+[bold]python -m benchmarks.warm_start --earlier A.npz --new B.npz[/]  replays a search on table A, then three searches
+on B: cold; warm, which knows the trials of A as those of another data set; and misled, which knows the same trials with
 their scores dealt out to other configurations, so that they say nothing. Tables are those of search_quality.
 
 It prints the mean normalised regret (0 is the best of table B, 1 the median configuration) at shares of the budget, and
