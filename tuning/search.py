@@ -15,6 +15,7 @@ import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, ResumeConfig
 from ray.tune.experiment import Trial as RayTrial
+from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher, SearchGenerator
 from rich.console import Console
@@ -30,6 +31,7 @@ from trainable.versions import library_versions
 from tuning.executor import EngineGenerator, EngineScheduler, Executor
 from tuning.plan import SearchPlan, architectures_of, largest_configurations
 from tuning.progress import Progress
+from tuning.record_log import RecordLog
 from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
 from tuning.scheduler import make_scheduler
 from tuning.searcher import make_searcher
@@ -136,7 +138,8 @@ def run_search(
     records = read_records(plan.folder) if resumed else []
     progress = Progress(plan, expected_epochs, dashboard, console)
     progress.remember(records)
-    callbacks: list[Callback] = [progress, WeightKeeper(plan.keep_weights)]
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # its JSON logger loses epochs, see RecordLog
+    callbacks: list[Callback] = [RecordLog(), TBXLoggerCallback(), progress, WeightKeeper(plan.keep_weights)]
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))
     searcher, scheduler = make_deciders(plan, slots, records, resumed, earlier)

@@ -1,6 +1,7 @@
 """What Ray is told where its trials and the engine could disagree; the rest runs in test_run and test_search."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from trainable import metrics
 from tuning.decisions import DECISIONS
 from tuning.engine import Status
-from tuning.executor import EngineScheduler, EngineSearcher, Executor
+from tuning.executor import TIME_IS_UP, EngineScheduler, EngineSearcher, Executor
 
 
 class Controller:
@@ -92,6 +93,36 @@ def test_each_decision_is_a_line_with_its_reason(parts):
         ("pause", "a", 1),
     ]
     assert all(line["reason"] for line in lines)
+
+
+def test_a_record_without_a_score_counts_as_the_worst_and_the_search_goes_on(parts):
+    a, b = parts.controller.trials
+    without = record(1, 0.0)
+    del without[metrics.SCORE]
+    assert parts.scheduler.on_trial_result(parts.controller, a, without) == "PAUSE"
+    assert parts.executor.engine.trials["a"].curve == {1: 0.0}
+    assert parts.scheduler.on_trial_result(parts.controller, b, record(1, math.inf)) == "PAUSE"
+    assert parts.executor.engine.trials["b"].curve == {1: 0.0}
+
+
+def test_when_the_time_is_up_epochs_are_finished_and_nothing_begins(parts):
+    a, b = parts.controller.trials
+    parts.executor.deadline = 0.0
+    assert parts.scheduler.on_trial_result(parts.controller, a, record(1, 0.9)) == "STOP"
+    assert parts.scheduler.choose_trial_to_run(parts.controller) is None
+    assert parts.scheduler.on_trial_result(parts.controller, b, record(1, 0.8)) == "STOP"
+    assert parts.searcher.suggest("c") == "FINISHED"
+    assert TIME_IS_UP in (parts.folder / DECISIONS).read_text()
+
+
+def test_a_trial_that_diverges_between_two_rungs_counts_as_the_worst_at_the_next(make_plan, tmp_path):
+    plan = make_plan(output=tmp_path, first_rung=2, scheduler="freeze-thaw")
+    plan.folder.mkdir()
+    executor = Executor(plan, slots=1)
+    executor.start("a")
+    executor.close("a", record(1, 0.0) | {metrics.DIVERGED: True}, failed=False)
+    assert executor.engine.policy.results == [("a", 2, 0.0)]
+    assert executor.engine.trials["a"].status is Status.ENDED
 
 
 def test_a_diverged_trial_ends_with_the_worst_score(parts):

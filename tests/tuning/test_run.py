@@ -100,6 +100,18 @@ def test_every_trial_leaves_parameters_records_and_predictions(searched, folder)
         assert {"predictions.npz", "trial.json"} <= {path.name for path in checkpoint.iterdir()}
 
 
+def test_a_warm_start_knows_the_earlier_trials_and_an_epoch_budget_is_kept(searched, folder, colour_folder):
+    warm = run(
+        folder, "--space", "tiny.toml", "--data", colour_folder, "--epochs", 4, "--epoch-budget", 5, "--warm-start",
+        "whole", "--name", "warm", "--seed", 3,
+    )  # fmt: skip
+    assert warm.returncode == 0, warm.stderr
+    assert "warm start: 6 earlier trials" in warm.stdout
+    assert "at most 5 epochs" in warm.stdout
+    assert "warm start from whole" in warm.stdout
+    assert 0 < len(read_records(folder / "runs/warm")) <= 5
+
+
 def test_the_study_holds_every_trial_with_its_epochs(searched, folder):
     study = optuna.load_study(study_name="whole", storage=journal_storage(folder / "runs/whole"))
     assert len(study.trials) == 6
@@ -218,6 +230,12 @@ def test_a_search_whose_trials_all_fail_says_where_to_look(folder, tmp_path, col
         (["--first-rung", "9", "--epochs", "3"], r"--first-rung 9: is beyond --epochs 3"),
         (["--first-rung", "2", "--scheduler", "none"], r"--first-rung: --scheduler none doesn't use it"),
         (["--reduction-factor", "3", "--scheduler", "median"], r"--reduction-factor: --scheduler median doesn't"),
+        (["--epoch-budget", "3"], r"--epoch-budget 3: is less than one training of --epochs 4"),
+        (["--epoch-budget", "9", "--trials", "10"], r"--epoch-budget 9: --trials 10 to the first rung \(1\) take 10"),
+        (["--epoch-budget", "50", "--scheduler", "median"], r"--epoch-budget: --scheduler median doesn't use it"),
+        (["--search", "freeze-thaw", "--sampler", "gp"], r"--search freeze-thaw: proposes and schedules by itself"),
+        (["--search", "halving", "--scheduler", "freeze-thaw"], r"--search freeze-thaw: proposes and schedules"),
+        (["--warm-start", "nothing"], r"--warm-start nothing: no experiment of that name"),
         (["--try", "lr=5"], r"--try lr=5: lr = 5 is outside the space; it takes"),
         (["--space", "all", "--scheduler", "pbt"], r"--scheduler pbt: .* needs one architecture; add --set arch=NAME"),
         (["--scheduler", "pbt", "--trials", "1"], r"--scheduler pbt: .* needs 2 --trials and 2 --epochs"),
