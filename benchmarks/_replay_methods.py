@@ -22,7 +22,8 @@ from benchmarks._replay_curves import Table, first_point
 from benchmarks._replay_releases import SYNE_RELEASES
 from search_spaces import Space, sample, suggest
 from trainable.errors import UserError
-from tuning.engine import Action, Engine
+from tuning.engine import Action, Engine, rung_levels
+from tuning.optuna_sampler import FreezeThawSampler
 from tuning.plan import Sampler, Scheduler, SearchPlan, usual_first_rung
 from tuning.policies import make_engine
 from tuning.warm_start import Earlier
@@ -228,6 +229,12 @@ def gaussian_process(setting: Setting) -> optuna.samplers.BaseSampler:
     return optuna.samplers.GPSampler(seed=setting.seed)
 
 
+def our_sampler(setting: Setting) -> optuna.samplers.BaseSampler:
+    """The proposals of freeze-thaw, without its choice of what goes on."""
+    first_rung, factor = setting.rungs or (usual_first_rung(setting.steps), USUAL_FACTOR)
+    return FreezeThawSampler(setting.space, rung_levels(first_rung, factor, setting.steps), setting.seed)
+
+
 def ray_hyperband(setting: Setting, searcher: str) -> Method:
     """Ray's synchronous HyperBand."""
     from benchmarks._replay_peers import RayHyperband
@@ -256,6 +263,7 @@ METHODS: dict[str, Callable[[Setting], Method]] = {
     "ray-bohb": lambda setting: ray_hyperband(setting, "bohb"),
     "optuna": optuna_halving,
     "optuna-hyperband": optuna_hyperband,
+    "optuna-ours": lambda setting: optuna_halving(setting, our_sampler(setting)),
     "optuna-gp": lambda setting: optuna_halving(setting, gaussian_process(setting)),
     "optuna-gp-full": lambda setting: OptunaAlone(setting, optuna.pruners.NopPruner(), gaussian_process(setting)),
     **{name: syne_tune(name) for name in SYNE_RELEASES},
@@ -308,7 +316,7 @@ def setting_of(table: Table, seed: int) -> Setting:
 
 def version_of(text: str) -> str:
     """What results of a method hang on besides the table: our sources, or the peers' versions."""
-    if text.startswith("ours"):
+    if "ours" in text:
         folder = Path(str(tuning.__file__)).parent
         return hashlib.sha256(b"".join((folder / name).read_bytes() for name in OUR_SOURCES)).hexdigest()[:12]
     if (release := SYNE_RELEASES.get(text.split(":")[0])) is not None:

@@ -65,6 +65,12 @@ def test_a_search_ends_within_its_budget_with_unbroken_epochs(simulate, trials, 
         assert trial.status is (Status.ENDED if trial.epochs == longest else Status.PAUSED)
 
 
+@pytest.mark.parametrize("worthless", [0.0, 0.1])
+def test_scores_that_are_all_the_same_do_not_end_the_search(simulate, worthless):
+    engine = search(epochs=60)
+    assert len(simulate(engine, 3, lambda config, epoch: worthless)) > 55
+
+
 def test_one_seed_gives_one_search(simulate):
     runs = []
     for seed in (0, 0, 1):
