@@ -25,7 +25,9 @@ ENOUGH = 8
 RANDOM_EVERY = 10
 """One move in this many is a random new trial, whatever the model thinks."""
 CANDIDATES = 200
-"""New configurations that a free slot looks at."""
+"""New configurations that are drawn after each new trial."""
+BATCHES = 5
+"""A free slot looks at those of this many draws."""
 MOST_PAUSED = 100
 """Paused trials of each rung that a free slot looks at."""
 HORIZON = 2
@@ -69,9 +71,8 @@ class FreezeThaw:
         self.elsewhere: list[Result] = []
         """Of earlier searches whose scores don't compare."""
         self.tried: set[tuple[float, ...]] = set()
-        self.fresh: list[Candidate] = []
-        self.drawn_at = -1
-        """Trials that there were when `fresh` was drawn."""
+        self.batches: dict[int, list[Candidate]] = {}
+        """The latest draws of candidates, by the number of trials that there were."""
         self.next: dict[str, Any] | None = None
         """What `propose` gives."""
         for trial in earlier:
@@ -171,21 +172,25 @@ class FreezeThaw:
         return best
 
     def _fresh(self) -> list[Candidate]:
-        """Random configurations that no trial has had, others after each new trial; fewer where there are no more."""
-        if self.drawn_at == len(self.configs):
-            return self.fresh
-        rng = random.Random(f"{self.seed} {len(self.configs)}")
+        """Random configurations that no trial has had, all different; fewer where the space has no more."""
+        latest = len(self.configs)
+        wanted = range(max(0, latest - BATCHES + 1), latest + 1)
+        self.batches = {number: self.batches.get(number) or self._draw(number) for number in wanted}
+        drawn = {tuple(each.point): each for batch in self.batches.values() for each in batch}
+        return [each for point, each in drawn.items() if point not in self.tried]
+
+    def _draw(self, number: int) -> list[Candidate]:
+        rng = random.Random(f"{self.seed} {number}")
         left = math.inf if self.size is None else self.size - len(self.tried)
         found: dict[tuple[float, ...], Candidate] = {}
         for _ in range(10 * CANDIDATES):
             if len(found) >= min(CANDIDATES, left):
                 break
             config = sample(self.space, rng)
-            point = encode(self.space, config)
-            if tuple(point) not in self.tried:
-                found[tuple(point)] = Candidate(config, point)
-        self.fresh, self.drawn_at = list(found.values()), len(self.configs)
-        return self.fresh
+            point = tuple(encode(self.space, config))
+            if point not in self.tried:
+                found[point] = Candidate(config, list(point))
+        return list(found.values())
 
     def _horizon(self) -> int:
         farthest = max((each.rung for each in self.results), default=self.rungs[0])

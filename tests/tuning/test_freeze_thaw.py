@@ -2,8 +2,8 @@
 
 import math
 import random
-import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,29 +101,24 @@ def test_every_configuration_of_a_small_space_is_tried_once_and_the_search_ends(
     assert engine.finished
 
 
-def spread_of_sixteen(simulate, seed: int, sees_running: bool) -> float:
-    """Standard deviation, in decades, of what is proposed to slots that ask before any result arrives."""
-    engine = search(epochs=40, seed=seed)
+def test_trials_that_run_count_as_if_they_had_come_out_as_predicted(simulate):
+    engine = search(epochs=40)
     simulate(engine, 1, score)
     engine.most_epochs, engine.is_chosen = math.inf, False
-    if not sees_running:
-        engine.policy.model.imagine = lambda points: None
-    proposed = []
     for key in map(str, range(1000, 1016)):
         if engine.next_move().key is None:
-            proposed.append(math.log10(engine.start(key)["lr"]))
+            engine.start(key)
         else:
             engine.promote()
-    assert len(proposed) >= 4
-    return statistics.stdev(proposed)
-
-
-def test_slots_that_ask_at_the_same_time_look_at_different_places(simulate):
-    aware, blind = (
-        statistics.mean(spread_of_sixteen(simulate, seed, sees_running) for seed in range(4))
-        for sees_running in (True, False)
-    )
-    assert aware > 1.2 * blind
+    assert engine.next_move() is not None
+    policy = engine.policy
+    running = [trial for trial in engine.trials.values() if trial.status is Status.RUNNING]
+    assert len(running) == 16
+    horizon = math.log(min(8, 2 * max(result.rung for result in policy.results))) / math.log(8)
+    imagined = policy.model.points[len(policy.results) :]
+    expected = [[*policy.points[trial.key], max(horizon, math.log(trial.target) / math.log(8))] for trial in running]
+    assert imagined == pytest.approx(np.array(expected))
+    assert len(policy.model.scores) == len(policy.results) + 16
 
 
 def test_a_decision_has_its_expected_improvement(simulate):
