@@ -19,7 +19,8 @@ def make_engine(
     """The engine that the plan asks for, knowing what earlier experiments found; decisions go to `note`."""
     policy: Policy
     whole = partial(whole_configurations, plan.space)
-    first = list(plan.first)
+    # What was best on other images is tried here first; a trial that compares needs no second training.
+    first = plan.first + promising(whole(trial for trial in earlier if not trial.compares), plan.trials)
     if plan.scheduler == "freeze-thaw":
         by_time = plan.time_budget_s is not None
         policy = FreezeThaw(plan.space, plan.rungs, plan.seed, earlier=earlier, by_time=by_time)
@@ -27,7 +28,6 @@ def make_engine(
         sampler = RungSampler(plan.space, plan.sampler, plan.seed)
         sampler.remember(whole(trial for trial in earlier if trial.compares), plan.rungs)
         policy = Halving(sampler, plan.rungs, plan.reduction_factor)
-        first += promising(whole(trial for trial in earlier if not trial.compares))
     return Engine(
         policy,
         plan.rungs,

@@ -14,8 +14,8 @@ from tuning.storage import EXPERIMENT, find_experiment, is_running, read_experim
 
 OWN_BUSINESS = ("data", "cache_dir", "skip_bad_images", "precision", "seed")
 """What trials may have otherwise and still compare; the images are told by their fingerprint."""
-MOST_PROMISING = 3
-"""Earlier trials with other images that a sampler tries again first."""
+MOST_PROMISING = 5
+"""Earlier trials with other images that are tried again first."""
 
 
 class Earlier(NamedTuple):
@@ -75,10 +75,11 @@ def whole_configurations(space: Space, earlier: Iterable[Earlier]) -> list[Earli
     return [trial for trial in earlier if _is_whole(space, trial.config)]
 
 
-def promising(earlier: Sequence[Earlier]) -> list[dict[str, Any]]:
-    """The configurations of the best `MOST_PROMISING` trials, by their highest score."""
+def promising(earlier: Sequence[Earlier], trials: int | None = None) -> list[dict[str, Any]]:
+    """The configurations of the best `MOST_PROMISING` trials, by their highest score; at most a quarter of `trials`."""
     ranked = sorted(earlier, key=lambda trial: -max(trial.curve.values()))
-    return [trial.config for trial in ranked[:MOST_PROMISING]]
+    most = MOST_PROMISING if trials is None else min(MOST_PROMISING, trials // 4)
+    return [trial.config for trial in ranked[:most]]
 
 
 def _is_whole(space: Space, config: dict[str, Any]) -> bool:
