@@ -23,21 +23,22 @@ Every method sees the same score, 1 / (1 + regret), which keeps the order of the
 Protocols: `table` takes a proposal for the nearest row that the search hasn't had, on a log scale and with each column
 stretched to 0..1. `surrogate` predicts the curve of any proposal by extremely randomised trees fitted to the table.
 
-Methods: ours and ours-random are the engine and the sampler of `tuning`, by default with the rungs of `tuning.run`.
-ray is Ray's ASHA with its OptunaSearch, ray-random its ASHA with random draws; ray-hyperband is Ray's HyperBand with
-random draws, ray-bohb its HyperBandForBOHB with TuneBOHB; optuna and optuna-hyperband are TPE with Optuna's successive
-halving and Hyperband pruners; optuna-gp is its Gaussian process with successive halving, optuna-gp-full without;
-syne-asha-stopping, syne-bohb and syne-cqr are Syne Tune's ASHA, BOHB and ASHACQR; syne-asha-promotion, syne-mobster,
-syne-hypertune and syne-dyhpo are from its older release; random runs every trial in full. Peers are unmodified and keep
-their defaults, except that they know the greatest number of steps. One that knows no conditions is asked for every
-hyper-parameter, and what doesn't apply is left out.
+Methods: ours is the engine of `tuning` with freeze-thaw, ours-asha with promoting successive halving and TPE, and
+ours-asha-random with random draws, by default with the rungs of `tuning.run`; optuna-ours is Optuna's successive
+halving with the proposals of freeze-thaw. ray is Ray's ASHA with its OptunaSearch, ray-random its ASHA with random
+draws; ray-hyperband is Ray's HyperBand with random draws, ray-bohb its HyperBandForBOHB with TuneBOHB; optuna and
+optuna-hyperband are TPE with Optuna's successive halving and Hyperband pruners; optuna-gp is its Gaussian process with
+successive halving, optuna-gp-full without; syne-asha-stopping, syne-bohb and syne-cqr are Syne Tune's ASHA, BOHB and
+ASHACQR; syne-asha-promotion, syne-mobster, syne-hypertune and syne-dyhpo are from its older release; random runs every
+trial in full. Peers are unmodified and keep their defaults, except that they know the greatest number of steps. One
+that knows no conditions is asked for every hyper-parameter, and what doesn't apply is left out.
 
 Peers' packages: [bold]pip install -c constraints.txt -e '.\\[peers]'[/] for ray-bohb and Syne Tune. The older release
 can't share an environment with the newer: [bold]pip install --no-deps --target FOLDER syne-tune==0.14.2 autograd[/],
 then run its methods alone with PYTHONPATH=FOLDER and the same --json; the results are shown together afterwards.
 
 --json: one line a search, appended as it ends. A rerun skips what is there, and does ours again where the engine, the
-sampler or the default rungs have changed.
+sampler or the policies have changed.
 
 Columns of the table: regret at three shares of the budget, ± half of the 95 % interval over seeds (the tables are
 kept); trials started; and the 95th percentile of the milliseconds that the search took to say what a free slot does.
