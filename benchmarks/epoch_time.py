@@ -41,13 +41,13 @@ QUICK_IMAGES = 16
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
     arch: Annotated[str, typer.Option(help="Architecture.")] = "swin_tiny",
-    data: Annotated[Path | None, typer.Option(help="Folder of labelled images. [the embedded digits]")] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels. [the images' own]")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of labelled images. \\[the embedded digits]")] = None,
+    image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels. \\[the images' own]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images an update.")] = 64,
     augment: Annotated[Policy, typer.Option(help="Augmentation of single images.")] = "full",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use. [all]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use. \\[all]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    images: Annotated[int | None, typer.Option(min=1, help="Training images to use. [all]")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Training images to use. \\[all]")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Counted epochs of each side.")] = 8,
     json_file: JsonFile = None,
     quick: Quick = False,

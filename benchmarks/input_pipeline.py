@@ -39,8 +39,8 @@ OURS, PEERS = "ours", ("imagefolder", "timm")
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    data: Annotated[Path | None, typer.Option(help="Folder of labelled images. [the embedded digits]")] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels. [the images' own]")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of labelled images. \\[the embedded digits]")] = None,
+    image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels. \\[the images' own]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 128,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each side is measured.")] = 9,
     seconds: Annotated[float, typer.Option(min=0, help="Least length of one measurement.")] = 1.0,

@@ -82,7 +82,7 @@ def main(
     cache_dir: Annotated[Path | None, _field("cache_dir")] = None,
     skip_bad_images: Annotated[bool | None, typer.Option("--skip-bad-images", help="Go on without them.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use. [all]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use. \\[all]")] = None,
     output: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("checkpoints"),
 ) -> None:
     """Read the options into a configuration and train it."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from search_spaces import names
 from trainable.config import Policy, Precision
@@ -13,7 +14,7 @@ SEARCH, SLOTS, DATA, TRAINING, EXPERIMENT = "Search", "Resources", "Data", "Trai
 
 
 def _option(panel: str, text: str, *flags: str, **limits: Any) -> Any:
-    return typer.Option(*flags, help=text, rich_help_panel=panel, **limits)
+    return typer.Option(*flags, help=escape(text), rich_help_panel=panel, **limits)
 
 
 SpaceName = Annotated[str, _option(SEARCH, f"What may vary: {', '.join(names())}, or a .toml or .py file.")]

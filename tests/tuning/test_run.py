@@ -273,6 +273,12 @@ def test_help_and_dry_run_take_less_than_two_seconds(folder, arguments):
     assert "space" in answer.stdout
 
 
+def test_help_says_what_is_meant_where_an_option_is_left_out(folder):
+    text = run(folder, "--help", COLUMNS="300").stdout
+    for default in ("[8 on the digits", "[starts Ray here]", "[space and time]", "[freeze-thaw, unless"):
+        assert default in text
+
+
 def test_a_dry_run_shows_the_plan_starts_nothing_and_imports_neither_torch_nor_ray(tmp_path):
     code = (
         "import sys; sys.argv = ['run', '--space', 'all', '--set', 'lr=1e-4:1e-3', '--dry-run']\n"
