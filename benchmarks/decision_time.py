@@ -11,8 +11,8 @@ Columns: trials known at the start; median and 95th percentile of the millisecon
 a slot to the decision what it does next; the slowest, which is one that fits the model anew; the share of slot time
 spent in epochs; and the peak memory of the process.
 
-Result (2026-11-24, 2 cores of an AMD EPYC shared with other work, one thread, 400 decisions): 1,000 trials: median 20,
-p95 28 ms, 99.5 % busy, 234 MB; 10,000 trials: 46 and 56 ms, 99.7 %, 255 MB.
+Result (2026-11-24, 2 cores of an AMD EPYC, another process busy, one thread, 300 decisions): 1,000 trials: median 46,
+p95 51 ms, 99.0 % busy, 232 MB; 10,000 trials: 67 and 73 ms, 99.5 %, 258 MB.
 """
 
 import heapq

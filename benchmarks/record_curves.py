@@ -18,6 +18,8 @@ select_top1, select_loss, train_loss, diverged (as in trainable/metrics.py, `sel
 last row where true), seconds (of training and scoring, by the clock of the processor and divided by the threads, so
 that other load on the machine counts little), and wall_seconds. The schema's metadata has under `curves` a JSON with
 the space, images, seed, threads, arithmetic, versions and the processor.
+
+Time: about a minute of a core a configuration (swin_tiny 20 s, resnet152 three minutes), with 128 training images.
 """
 
 import random

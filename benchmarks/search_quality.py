@@ -49,10 +49,12 @@ Hardware: AMD EPYC, 2 cores shared with other work; only the times of the search
 
 Time: under a second a search of 20 trainings; fitting a surrogate takes 1 to 4 s a table and process.
 
-Result (2026-11-24; 6 TaskSet tables of 1000 x 51, 5 seeds, 4 slots, table protocol; at 25, 50 and 100 % of the budget):
-ours 0.42, 0.26, 0.10; ours:2:2 0.34, 0.23, 0.12; ray 0.52, 0.36, 0.24; ray:2:2 0.51, 0.27, 0.17; optuna 0.63, 0.47,
-0.33; optuna-hyperband 0.60, 0.38, 0.24; random 0.69, 0.57, 0.43. The intervals are ± 0.03 to 0.10. On these tables the
-first step says next to nothing of the last (rank correlation 0.03 to 0.2; 0.7 to 0.9 after the second).
+Result (2026-11-24; 6 TaskSet tables of 1000 x 51, 5 seeds, 4 slots; at 25, 50 and 100 % of the budget, table and then
+surrogate): ours 0.27, 0.15, 0.05 and 0.43, 0.37, 0.30; ours-asha 0.40, 0.23, 0.11 and 0.54, 0.44, 0.37; ray 0.52, 0.36,
+0.24 and 0.72, 0.69, 0.69; ray:2:2 0.51, 0.27, 0.17 and 0.65, 0.56, 0.45; syne-asha-promotion:2:2 0.38, 0.30, 0.21 and
+0.63, 0.51, 0.44; optuna-hyperband 0.60, 0.38, 0.24 and 0.71, 0.59, 0.50; random 0.69, 0.57, 0.43 and 0.79, 0.73, 0.66.
+The intervals are ± 0.02 to 0.10. On these tables the first step says next to nothing of the last (rank correlation 0.03
+to 0.2; 0.7 to 0.9 after the second). More, also with 16 and 64 slots, in docs/log.md.
 """
 
 import json

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks._curve_files import Recording, read_curves
+from benchmarks._replay_tables import load_table
 from benchmarks.record_curves import TURNS, Setup, draw, stratified
 from search_spaces import contains, get_space
 from trainable.data.dataset import open_dataset
@@ -149,3 +150,13 @@ def test_images_are_drawn_evenly_from_the_classes(folder):
         assert (stratified(dataset, part, count, seed=1) != rows).any()
     with pytest.raises(UsageError, match="301 val images: there are only 300"):
         stratified(dataset, "val", 301, seed=0)
+
+
+def test_the_curves_that_come_with_the_project_are_whole_and_small():
+    file = ROOT / "benchmarks/curves/digits-all.parquet"
+    table = load_table(file)
+    assert file.stat().st_size < 1_000_000
+    assert len(table.scores) >= 60
+    assert table.steps == 8
+    assert len(set(map(tuple, table.points.tolist()))) == len(table.points)
+    assert (table.seconds > 0).all()
