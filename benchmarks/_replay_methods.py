@@ -194,7 +194,7 @@ class Random:
 
 def ours(setting: Setting, scheduler: Scheduler, sampler: Sampler = "tpe", earlier: Sequence[Earlier] = ()) -> "Ours":
     """Our search; trials without limit, since the budget is time."""
-    first_rung, factor = setting.rungs or (usual_first_rung(setting.steps), USUAL_FACTOR)
+    first_rung, factor = our_rungs(setting)
     plan = SearchPlan(
         space=setting.space,
         trial={},
@@ -229,9 +229,14 @@ def gaussian_process(setting: Setting) -> optuna.samplers.BaseSampler:
     return optuna.samplers.GPSampler(seed=setting.seed)
 
 
+def our_rungs(setting: Setting) -> tuple[int, float]:
+    """First rung and reduction factor, those of `tuning.run` where the setting has none."""
+    return setting.rungs or (usual_first_rung(setting.steps), USUAL_FACTOR)
+
+
 def our_sampler(setting: Setting) -> optuna.samplers.BaseSampler:
     """The proposals of freeze-thaw, without its choice of what goes on."""
-    first_rung, factor = setting.rungs or (usual_first_rung(setting.steps), USUAL_FACTOR)
+    first_rung, factor = our_rungs(setting)
     return FreezeThawSampler(setting.space, rung_levels(first_rung, factor, setting.steps), setting.seed)
 
 

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import HyperBandForBOHB, HyperBandScheduler, TrialScheduler
 
 from benchmarks._replay_methods import METRIC, STEP, Move, Random, Setting
-from search_spaces import Choice, Dimension, Int, Space, start_point, suggest
+from search_spaces import Choice, Dimension, Int, Space, start_point, suggest, unconditional
 
 QUEUE = {"random": 200, "bohb": 1}
 """New trials that wait to run, by where they come from: the defaults of Ray's controller."""
@@ -123,7 +123,7 @@ def varied(space: Space) -> list[Dimension]:
 
 def flat_start(space: Space) -> dict[str, Any]:
     """The start for a peer that knows no conditions: each varied dimension has a value, a choice the value's place."""
-    start = _unconditional_start(space)
+    start = start_point(unconditional(space))
     return {
         dimension.name: dimension.values.index(start[dimension.name])
         if isinstance(dimension, Choice)
@@ -134,7 +134,7 @@ def flat_start(space: Space) -> dict[str, Any]:
 
 def restored(space: Space, flat: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that a peer means; what doesn't apply is left out, and rounding beyond an end is undone."""
-    values = _unconditional_start(space)
+    values = start_point(unconditional(space))
     for dimension in varied(space):
         value = flat[dimension.name]
         if isinstance(dimension, Choice):
@@ -143,8 +143,3 @@ def restored(space: Space, flat: Mapping[str, Any]) -> dict[str, Any]:
             number = int(value) if isinstance(dimension, Int) else float(value)
             values[dimension.name] = min(max(number, dimension.low), dimension.high)
     return suggest(space, optuna.trial.FixedTrial(values))
-
-
-def _unconditional_start(space: Space) -> dict[str, Any]:
-    dimensions = tuple(dimension.model_copy(update={"when": None}) for dimension in space.dimensions)
-    return start_point(Space(name=space.name, dimensions=dimensions))

@@ -40,7 +40,7 @@ from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import DIGITS
 from trainable.data.digits import IMAGE_SIZE, write_digits
 from trainable.errors import UsageError, UserError
-from tuning.budget import IMAGES_PER_SECOND, UNKNOWN_ARCHITECTURE
+from tuning.budget import images_per_second
 from tuning.plan import architectures_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def draw(setup: Setup, count: int) -> list[dict[str, Any]]:
     """Configurations at random, `arch` among them; a greater `count` adds to those of a smaller one."""
     rng = random.Random(setup.seed)
     known = architectures_of(setup.space)
-    speeds = [IMAGES_PER_SECOND.get(arch, UNKNOWN_ARCHITECTURE) for arch in known]
+    speeds = [images_per_second(arch) for arch in known]
     drawn = []
     for number in range(count):
         arch = known[number % len(known)] if number < TURNS * len(known) else rng.choices(known, speeds)[0]
@@ -225,7 +225,7 @@ def known_rows(output: Path, facts: dict[str, Any]) -> list[dict[str, Any]]:
 
 def effort(configuration: dict[str, Any]) -> float:
     """Time of an epoch in comparison to other configurations."""
-    return 1 / IMAGES_PER_SECOND.get(configuration["arch"], UNKNOWN_ARCHITECTURE)
+    return 1 / images_per_second(configuration["arch"])
 
 
 def line(rows: list[dict[str, Any]]) -> str:

@@ -18,6 +18,7 @@ from search_spaces.configurations import (
     start_point,
     start_value,
     suggest,
+    unconditional,
 )
 from search_spaces.encoding import columns, encode
 from search_spaces.errors import SpaceError, did_you_mean
@@ -54,4 +55,5 @@ __all__ = [
     "start_point",
     "start_value",
     "suggest",
+    "unconditional",
 ]

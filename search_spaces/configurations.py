@@ -59,6 +59,12 @@ def fill(space: Space, choose: Callable[[Dimension], Any]) -> dict[str, Any]:
     return {name: value for name, value in seen.items() if name not in space.fixed}
 
 
+def unconditional(space: Space) -> Space:
+    """The space with every dimension always there, for what knows no conditions."""
+    dimensions = tuple(dimension.model_copy(update={"when": None}) for dimension in space.dimensions)
+    return space.model_copy(update={"dimensions": dimensions})
+
+
 def start_value(dimension: Dimension) -> Any:
     """The dimension's `start`, else its first value or its middle (geometric where `log`)."""
     if dimension.start is not None:

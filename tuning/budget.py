@@ -86,10 +86,15 @@ def hyperband_epochs(trials: int, epochs: int, factor: float) -> float:
     return total
 
 
+def images_per_second(arch: str) -> float:
+    """Of training on one core at 32 px; a middling figure for an architecture that isn't in the table."""
+    return IMAGES_PER_SECOND.get(arch, UNKNOWN_ARCHITECTURE)
+
+
 def reference_speed(plan: SearchPlan, train_images: int, image_size: int, cores: float) -> float:
     """Epochs a second on `cores` CPU cores, from reference throughputs: right within a factor of three at best."""
     architectures = architectures_of(plan.space)
-    seconds_an_image = sum(1 / IMAGES_PER_SECOND.get(arch, UNKNOWN_ARCHITECTURE) for arch in architectures)
+    seconds_an_image = sum(1 / images_per_second(arch) for arch in architectures)
     seconds_an_image *= image_size**2 / REFERENCE_PIXELS / len(architectures)
     return cores / (train_images * seconds_an_image)
 

@@ -77,6 +77,7 @@ class FreezeThaw:
         """What `propose` gives."""
         for trial in earlier:
             self._remember(trial)
+        self.elsewhere_ranked = _ranked(self.elsewhere)
 
     def choose(self, trials: Mapping[str, TrialState], budget: Budget) -> Move | None:
         """The move of the largest expected improvement that the epochs reach."""
@@ -144,8 +145,8 @@ class FreezeThaw:
 
     def _fit(self, running: list[TrialState]) -> float:
         """Bring the model up to date; returns the best normal score of this search."""
-        here, there = _ranked(self.results), _ranked(self.elsewhere)
-        there = there[: MOST_POINTS - len(here)]
+        here = _ranked(self.results)
+        there = self.elsewhere_ranked[: MOST_POINTS - len(here)]
         rows = [self._row(self.points[each.key], HERE, each.rung) for each, _ in here]
         rows += [self._row(self.points[each.key], ELSEWHERE, each.rung) for each, _ in there]
         scores = np.array([score for _, score in [*here, *there]])

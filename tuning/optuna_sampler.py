@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial
 
-from search_spaces import Space, fill, start_value, suggest
+from search_spaces import Space, start_point, suggest, unconditional
 from tuning.engine import Budget, Status, TrialState
 from tuning.freeze_thaw import FreezeThaw
 
@@ -31,10 +31,9 @@ class FreezeThawSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Every dimension; `sample_relative` leaves out those that don't apply."""
-        everywhere = tuple(each.model_copy(update={"when": None}) for each in self.space.dimensions)
-        unconditional = self.space.model_copy(update={"dimensions": everywhere})
-        fixed = FixedTrial(fill(unconditional, start_value))
-        suggest(unconditional, fixed)
+        everywhere = unconditional(self.space)
+        fixed = FixedTrial(start_point(everywhere))
+        suggest(everywhere, fixed)
         return fixed.distributions
 
     def sample_relative(

@@ -17,6 +17,8 @@ from tuning.engine import rung_levels
 Search = Literal["freeze-thaw", "halving"]
 Scheduler = Literal["freeze-thaw", "asha", "asha-stop", "hyperband", "median", "pbt", "none"]
 Sampler = Literal["tpe", "random", "gp", "cmaes", "qmc"]
+OUR_SCHEDULERS: tuple[Scheduler, ...] = ("freeze-thaw", "asha")
+"""Those whose trials our engine decides on."""
 NOT_RESUMED: tuple[Scheduler, ...] = ("hyperband", "pbt")
 """Ray's schedulers whose interrupted searches nothing can take up: their state is Ray's trial objects."""
 WandbMode = Literal["off", "offline", "online"]
@@ -95,7 +97,7 @@ class SearchPlan(BaseModel):
     @property
     def decides_itself(self) -> bool:
         """Whether our engine decides, and not a scheduler of Ray's."""
-        return self.scheduler in ("freeze-thaw", "asha")
+        return self.scheduler in OUR_SCHEDULERS
 
     @property
     def epoch_limit(self) -> int | None:

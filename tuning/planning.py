@@ -15,6 +15,7 @@ from tuning.data import Source, find_source
 from tuning.first import first_configurations
 from tuning.plan import (
     NOT_RESUMED,
+    OUR_SCHEDULERS,
     Scheduler,
     SearchPlan,
     architectures_of,
@@ -119,7 +120,7 @@ def choose_scheduler(asked: SimpleNamespace) -> Scheduler:
 def wanted_trials(asked: SimpleNamespace, usual: Usual, scheduler: Scheduler) -> int | None:
     """The usual number, but as many as the budget buys where only an epoch or time budget is given."""
     budget_given = asked.epoch_budget or asked.time_budget
-    if asked.trials is None and budget_given and scheduler in ("freeze-thaw", "asha"):
+    if asked.trials is None and budget_given and scheduler in OUR_SCHEDULERS:
         return None
     return asked.trials or usual.trials
 

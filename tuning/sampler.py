@@ -13,7 +13,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FixedTrial, TrialState, create_trial
 
-from search_spaces import Space, cardinality, start_point, suggest
+from search_spaces import Space, cardinality, start_point, suggest, unconditional
 from tuning.warm_start import Earlier
 
 ENOUGH = 8
@@ -51,10 +51,9 @@ def make_sampler(name: str, seed: int, random_first: int = 0) -> optuna.samplers
 
 def teach_dimensions(study: optuna.Study, space: Space) -> None:
     """Give a study that reads no scores one trial with all dimensions: QMC takes from its first trial what there is."""
-    everywhere = tuple(dimension.model_copy(update={"when": None}) for dimension in space.dimensions)
-    unconditional = Space(name=space.name, dimensions=everywhere, fixed=space.fixed)
-    trial = FixedTrial(start_point(unconditional))
-    suggest(unconditional, trial)
+    everywhere = unconditional(space)
+    trial = FixedTrial(start_point(everywhere))
+    suggest(everywhere, trial)
     study.add_trial(create_trial(params=trial.params, distributions=trial.distributions, value=0.0))
 
 
