@@ -129,8 +129,8 @@ def search_by_ours(task: Task) -> None:
     trainable = fixed_epoch_trial(task.seconds)
     console = Console(quiet=True)
     outcome = tuning.search.run_search(plan, slots, None, dashboard, console, resumed=False, trainable=trainable)
-    if outcome.failed or outcome.ended != task.trials:
-        raise RuntimeError(f"{outcome.failed} trials failed, {outcome.ended} of {task.trials} ended")
+    if outcome.failed or outcome.scored != task.trials:
+        raise RuntimeError(f"{outcome.failed} trials failed, {outcome.scored} of {task.trials} ended")
 
 
 def fixed_epoch_trial(seconds: float) -> type:

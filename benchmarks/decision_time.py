@@ -81,8 +81,11 @@ def filled_engine(trials: int, scheduler: Scheduler) -> Engine:
     for number in range(trials):
         config = sample(plan.space, rng)
         reached = next((rung for rung in engine.rungs if rng.random() < 0.5), EPOCHS)
-        curve = {epoch: made_up_score(config, epoch) for epoch in range(1, reached + 1)}
-        engine.take_up(f"known-{number}", config, curve, may_go_on=True)
+        key = f"known-{number}"
+        engine.take_up(key, config)
+        for epoch in range(1, reached + 1):
+            engine.relearn(key, epoch, made_up_score(config, epoch))
+        engine.settle(key, saved=reached)
     return engine
 
 

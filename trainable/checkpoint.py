@@ -11,7 +11,18 @@ from safetensors.torch import load_file, save_file
 
 from trainable.config import TrialConfig
 from trainable.errors import UserError
-from trainable.files import BEST, MODEL, PREDICTIONS, RECORD, STATE, write_atomically
+from trainable.files import (
+    BEST,
+    CHECKSUMS,
+    MODEL,
+    PREDICTIONS,
+    RECORD,
+    STATE,
+    broken_files,
+    checksum,
+    read_record,
+    write_atomically,
+)
 from trainable.training import Training, cpu_weights
 from trainable.versions import library_versions
 
@@ -62,12 +73,18 @@ def save_checkpoint(training: Training, folder: Path) -> None:
         (folder / BEST).unlink(missing_ok=True)  # of an earlier checkpoint in the same folder
     torch.save(training_state(training), folder / STATE)
     np.savez_compressed(folder / PREDICTIONS, logits=training.best_logits, epoch=training.best_epoch)
-    write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(trial_record(training), indent=1)))
+    written = [name for name in (MODEL, BEST, STATE, PREDICTIONS) if (folder / name).exists()]
+    record = trial_record(training) | {CHECKSUMS: {name: checksum(folder / name) for name in written}}
+    write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1)))
     training.seconds_checkpoint = time.perf_counter() - started
 
 
 def load_checkpoint(training: Training, folder: Path) -> None:
-    """Continue `training` from a trial's checkpoint."""
+    """Continue `training` from a trial's checkpoint; UserError where its files aren't what was written."""
+    record = read_record(folder)
+    broken = [RECORD] if record is None else broken_files(folder, record)
+    if broken:
+        raise UserError(f"{folder}: {', '.join(broken)} is broken; delete this folder and resume the search")
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     load_training_state(training, state, load_file(folder / MODEL))
     training.best_weights = load_file(best_weights_file(folder)) if training.best else {}

@@ -1,7 +1,9 @@
 """The files of a trial's checkpoint by name, and files that are whole or not there. Needs no torch."""
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,63 @@ RECORD = "trial.json"
 WEIGHTS = (MODEL, BEST, STATE)
 """What is large, and kept only for trials that run or are among the best."""
 
+STACKS = "stacks.txt"
+"""Where a trial's process writes what its threads do, on SIGUSR1: in Ray's working folder of the trial."""
+CHECKSUMS = "sha256"
+"""Key of the record that holds the SHA-256 of each other file that was written with it, by name."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or as it was."""
+    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or as it was.
+
+    Also after a power cut: the content is on the disk before the name is.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
+        to_disk(temporary)
         os.replace(temporary, path)
+        to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until the file's content, or the folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file's content, all of it or nothing."""
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where it isn't there or isn't whole."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The trial.json of a checkpoint; None where it isn't there or isn't whole, so that neither is the checkpoint."""
+    return read_object(folder / RECORD)
+
+
+def broken_files(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
+    """Which files of a checkpoint aren't what was written, of `names` or of all; a deleted one isn't broken."""
+    checksums = record.get(CHECKSUMS, {})
+    wanted = checksums if names is None else [name for name in names if name in checksums]
+    return [name for name in wanted if (folder / name).is_file() and checksum(folder / name) != checksums[name]]

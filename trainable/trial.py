@@ -1,6 +1,8 @@
 """The Ray Trainable: one `step` is one epoch of one trial. Everything it does is in `training` and `checkpoint`."""
 
+import faulthandler
 import gc
+import signal
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
+from trainable.files import STACKS, to_disk
 
 CHECKPOINT_SHARE = 0.05
 """Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
@@ -25,6 +28,8 @@ class Trial(tune.Trainable):
     _dataset: tuple[DataKey, Dataset] | None = None
     _checkpoint_s = 0.0
     """What the last checkpoint took of this actor's time, with Ray's copy of it to the experiment's folder."""
+    _leaving = False
+    """Whether the process was told to end: it does so after the epoch and its checkpoint."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Open the data and build the training; also called for each further trial of this actor.
@@ -36,6 +41,7 @@ class Trial(tune.Trainable):
         from trainable.device import choose_device
         from trainable.training import Training
 
+        self._listen()
         self._save_started: float | None = None
         self._saved_at = time.perf_counter()
         resources = self._slot()
@@ -65,14 +71,26 @@ class Trial(tune.Trainable):
         """One epoch; the record says `done` at the full length, and at once where the loss diverged.
 
         It asks Ray for a checkpoint where enough time has passed for one to be cheap. Ray also writes one when a trial
-        ends or pauses.
+        ends or pauses. A process that is told to end (SIGTERM: a machine that is taken back) still finishes its epoch.
         """
+        if self._leaving:
+            ray.actor.exit_actor()
         if self._save_started is not None:
             self._saved_at = time.perf_counter()
             self._checkpoint_s, self._save_started = self._saved_at - self._save_started, None
         record = self.training.run_epoch()
         due = (time.perf_counter() - self._saved_at) * CHECKPOINT_SHARE >= self._checkpoint_s
-        return record | {DONE: self.training.done, SHOULD_CHECKPOINT: due}
+        return record | {DONE: self.training.done, SHOULD_CHECKPOINT: due or self._leaving}
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Ray's, which copies the checkpoint to the experiment's folder; returns when the copy is on the disk."""
+        saved = super().save(checkpoint_dir)
+        checkpoint: Any = saved.checkpoint
+        folder = Path(checkpoint.path)
+        if folder.is_dir():
+            for path in (*folder.iterdir(), folder):
+                to_disk(path)
+        return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the folder that `trainable.checkpoint` describes."""
@@ -95,6 +113,12 @@ class Trial(tune.Trainable):
         if torch and torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+
+    def _listen(self) -> None:
+        """In a worker of Ray's: SIGTERM ends it after the epoch, SIGUSR1 writes what all threads do to a file."""
+        if ray.is_initialized() and self.logdir:
+            signal.signal(signal.SIGTERM, lambda *_: setattr(self, "_leaving", True))
+            faulthandler.register(signal.SIGUSR1, open(Path(self.logdir, STACKS), "w"))  # noqa: SIM115 the handler's
 
     def _open(self, config: TrialConfig) -> Dataset:
         key = (config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images)

@@ -7,6 +7,7 @@ noise. Its parameters are fitted anew whenever the results have grown by a facto
 only conditioned on the new ones.
 """
 
+import math
 import warnings
 from typing import Any
 
@@ -43,29 +44,26 @@ def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats
 
 
 class CurveModel:
-    """The process; `fit`, then `predict`."""
+    """The process; `fit`, `condition`, then `predict`."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_fit: int) -> None:
+        self.next_fit = first_fit
+        """Results that there are when the kernel is fitted next."""
         self.kernel: Any = None
-        self.fitted = 0
-        """Results that the kernel was fitted to."""
         self.process: Any = None
         self.points: Floats
         self.scores: Floats
 
-    def fit(self, points: Floats, scores: Floats, known: int) -> None:
-        """Condition on the results, and fit the kernel where they have grown enough.
+    def fit(self, points: Floats, scores: Floats) -> None:
+        """Fit the kernel to results, from where the last fit ended.
 
         Args:
             points: (results, dimensions), of at most `MOST_POINTS` results; the epoch is the last dimension.
             scores: (results,) their normal scores.
-            known: Results that there are in all.
         """
-        if self.kernel is None or known >= GROWTH * self.fitted:
-            kernel = self.kernel or _first_kernel(points.shape[1])
-            self.kernel = _process(kernel, _minimize, points, scores).kernel_
-            self.fitted = known
-        self._condition(points, scores)
+        kernel = self.kernel or _first_kernel(points.shape[1])
+        self.kernel = _process(kernel, _minimize, points, scores).kernel_
+        self.next_fit = math.ceil(GROWTH * self.next_fit)
 
     def imagine(self, points: Floats) -> None:
         """Condition on results that aren't there yet, as if they came out as predicted.
@@ -74,14 +72,15 @@ class CurveModel:
         kriging believer).
         """
         mean, _ = self.predict(points)
-        self._condition(np.vstack([self.points, points]), np.concatenate([self.scores, mean]))
+        self.condition(np.vstack([self.points, points]), np.concatenate([self.scores, mean]))
 
     def predict(self, points: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the normal score at each of the points, (points,) each."""
         mean, deviation = self.process.predict(points, return_std=True)
         return mean, np.maximum(deviation, 1e-9)
 
-    def _condition(self, points: Floats, scores: Floats) -> None:
+    def condition(self, points: Floats, scores: Floats) -> None:
+        """Take these results as all that are known."""
         self.points, self.scores = points, scores
         self.process = _process(self.kernel, None, points, scores)
 

@@ -1,11 +1,14 @@
 """decisions.jsonl: each decision of a search with its reason, and the rungs as they follow from it."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from trainable.files import write_atomically
 from tuning.engine import Decision
+from tuning.storage import read_lines
 
 DECISIONS = "decisions.jsonl"
 """One line a decision, in the experiment's folder."""
@@ -19,9 +22,28 @@ class DecisionLog:
         self.offset = 0
 
     def add(self, decision: Decision) -> None:
-        """Append a line."""
+        """Append a line, on the disk before anything follows from the decision."""
         with self.path.open("a") as file:
             file.write(json.dumps(decision._asdict()) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def keep(self, epochs: Mapping[str, Container[int]]) -> dict[tuple[str, int], int]:
+        """Leave out what a killed search decided before the trial's folder or the epoch's record was written.
+
+        Args:
+            epochs: The finished epochs of each trial.
+
+        Returns:
+            Of each (trial, epochs done) at which something was decided, the place of the first such decision.
+        """
+        lines = [line for line in read_lines(self.path) if _is_known(line, epochs)]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_atomically(self.path, lambda path: path.write_text(text))
+        places: dict[tuple[str, int], int] = {}
+        for place, line in enumerate(lines):
+            places.setdefault((line["trial"], line["epochs"]), place)
+        return places
 
     def read_new(self) -> list[Decision]:
         """The decisions since the last call, also of an interrupted search; a half-written line waits."""
@@ -32,6 +54,11 @@ class DecisionLog:
             whole, _, _ = file.read().rpartition(b"\n")
         self.offset += len(whole) + 1 if whole else 0
         return [Decision(**json.loads(line)) for line in whole.splitlines()]
+
+
+def _is_known(line: Mapping[str, Any], epochs: Mapping[str, Container[int]]) -> bool:
+    done = line.get("epochs")
+    return line.get("trial") in epochs and (done == 0 or done in epochs[line["trial"]])
 
 
 class RungRow(NamedTuple):

@@ -106,6 +106,9 @@ class Policy(Protocol):
     def learn(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Note a trial whose configuration came from elsewhere; returns the whole configuration."""
 
+    def take_up(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `learn`, of a trial that this policy had proposed before the search was interrupted."""
+
     def observe(self, key: str, rung: int, score: float) -> None:
         """The trial reached a rung with this score, higher being better."""
 
@@ -198,9 +201,10 @@ class Engine:
     def report(self, key: str, epoch: int, score: float, seconds: float | None = None) -> Action:
         """A trial finished an epoch; at its rung it pauses, unless it is itself the one that goes on next."""
         trial = self.trials[key]
+        again = epoch in trial.curve  # from an older checkpoint, after a failure: the policy knows its score
         trial.add(epoch, score if math.isfinite(score) else WORST)
         self.is_chosen = False
-        if epoch in self.rungs:
+        if epoch in self.rungs and not again:
             self.policy.observe(key, epoch, trial.curve[epoch])
         if seconds is not None:
             self.policy.spend(key, seconds)
@@ -238,25 +242,52 @@ class Engine:
         self.closed = reason
         self.is_chosen = False
 
-    def take_up(self, key: str, config: dict[str, Any], curve: dict[int, float], may_go_on: bool) -> Status:
-        """Put a trial of an interrupted search back: it waits at its rung, runs on to its next one, or has ended."""
-        trial = TrialState(key, config, self.rungs[0])
-        self.trials[key] = trial
+    def take_up(self, key: str, config: dict[str, Any]) -> None:
+        """Put a trial of an interrupted search back as it was at its start; `relearn` and `settle` tell the rest."""
+        self.trials[key] = TrialState(key, config, self.rungs[0])
         self.is_chosen = False
-        self.policy.learn(key, config)
-        self.first = [values for values in self.first if not values.items() <= config.items()]
-        for epoch, score in sorted(curve.items()):
-            trial.add(epoch, score)
-            if epoch in self.rungs:
-                self.policy.observe(key, epoch, score)
-        if not may_go_on or trial.epochs >= self.rungs[-1]:
+        left = [values for values in self.first if not values.items() <= config.items()]
+        known = self.policy.learn if len(left) < len(self.first) else self.policy.take_up
+        known(key, config)
+        self.first = left
+
+    def relearn(self, key: str, epoch: int, score: float, seconds: float | None = None, diverged: bool = False) -> None:
+        """A trial that was taken up had finished this epoch."""
+        self.trials[key].add(epoch, score)
+        if epoch in self.rungs:
+            self.policy.observe(key, epoch, score)
+        elif diverged:
+            self.policy.observe(key, self.next_rung(epoch), WORST)
+        if seconds is not None:
+            self.policy.spend(key, seconds)
+
+    def settle(self, key: str, saved: int | None) -> Status:
+        """A trial that was taken up waits at its rung, runs on to its next one, or has ended; returns which.
+
+        Args:
+            key: Of the trial.
+            saved: The epoch from which it can go on; None where it can't. What was finished after it is trained again.
+        """
+        trial = self.trials[key]
+        self.is_chosen = False
+        if saved is not None and (saved < trial.epochs or trial.epochs not in self.rungs):
+            trial.target = trial.epochs if trial.epochs in self.rungs else self.next_rung(trial.epochs)
+        elif saved is None or trial.epochs >= self.rungs[-1]:
             trial.status = Status.ENDED
             self.policy.forget(key)
-        elif trial.epochs in self.rungs:
-            trial.status = Status.PAUSED
         else:
-            trial.target = self.next_rung(trial.epochs)
+            trial.status = Status.PAUSED
         return trial.status
+
+    def least_promising(self) -> str | None:
+        """The paused trial that the largest share of those at its rung are better than; the one of the lowest rung."""
+        waiting = [trial for trial in self.trials.values() if trial.status is Status.PAUSED]
+        return max(waiting, key=self._doubt).key if waiting else None
+
+    def _doubt(self, trial: TrialState) -> tuple[float, int]:
+        at_rung = [other.curve[trial.epochs] for other in self.trials.values() if trial.epochs in other.curve]
+        better = sum(score > trial.curve[trial.epochs] for score in at_rung)
+        return better / len(at_rung), -trial.epochs
 
     def next_rung(self, epochs: int) -> int:
         """The first rung above `epochs`."""

@@ -1,9 +1,10 @@
 """How Ray carries out what the engine decides: a searcher that starts trials, a scheduler that pauses and promotes."""
 
+import itertools
 import math
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,21 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher, SearchGenerator
 
 from trainable import metrics
-from trainable.files import STATE
 from tuning.decisions import DecisionLog
-from tuning.engine import Action, Status
+from tuning.engine import Action, Decision, Status
+from tuning.failures import cause_of, failure_reason, write_failure
+from tuning.past import FAILURE, PastTrial, read_trial, trial_key
 from tuning.plan import SearchPlan
 from tuning.policies import make_engine
-from tuning.study import StudyLog, journal_storage
+from tuning.ray_trials import NewTrial, make_trial, trial_from_files, write_configuration
+from tuning.storage import experiment_id
+from tuning.study import StudyLog, new_journal
 from tuning.warm_start import Earlier
 
 TIME_IS_UP = "the time budget is used up"
 SEARCH_OVER = "the search is over, and nothing lets it go on"
+MOST_ALIKE = 3
+"""Trials in a row that failed for the same cause end the search: what comes next would fail too."""
 
 ACTIONS = {
     Action.CONTINUE: TrialScheduler.CONTINUE,
@@ -32,43 +38,85 @@ ACTIONS = {
 
 
 class Executor:
-    """The engine of one search, with its slots, its study, its decisions file, and what an earlier run left."""
+    """The engine of one search, with its slots, its study, its decisions file, and what an earlier run left.
+
+    A trial that failed is tried again from its newest checkpoint, `retries` times without a new epoch in between.
+    """
 
     def __init__(
         self,
         plan: SearchPlan,
         slots: int,
-        records: Iterable[dict[str, Any]] = (),
+        past: Sequence[PastTrial] = (),
         earlier: Sequence[Earlier] = (),
+        retries: int = 0,
     ) -> None:
         self.plan = plan
         self.slots = slots
-        self.past: dict[str, dict[int, float]] = {}
-        """Scores of an interrupted search by trial and epoch, until Ray brings the trial back."""
-        for record in records:
-            self.past.setdefault(record["trial_id"], {})[record[metrics.EPOCH]] = record[metrics.SCORE]
-        self.study = StudyLog(plan.name, plan.space, journal_storage(plan.folder))
-        self.engine = make_engine(plan, earlier, DecisionLog(plan.folder).add)
+        self.retries = retries
+        self.experiment = experiment_id(plan.folder)
+        self.folders = {trial.key: trial.folder for trial in past}
+        taken = {trial.number for trial in past}
+        self.numbers: Iterator[int] = (number for number in itertools.count(1) if number not in taken)
+        self.waiting: list[str] = []
+        """Trials to go on with from their files at once: they were cut off, or failed and are tried again."""
+        self.away: set[str] = set()
+        """Trials that wait at a rung and that Ray doesn't know yet in this process."""
+        self.failures: Counter[str] = Counter()
+        """Of each trial since its last new epoch."""
+        self.failed: list[tuple[str, str]] = []
+        """The last trials that failed for good, all for the same cause, since one did well; each with its cause."""
+        self.stopped_by: str | None = None
+        """The reason of the failures that ended the search."""
+        self.log = DecisionLog(plan.folder)
+        self.study = StudyLog(plan.name, plan.space, new_journal(plan.folder))
+        self.engine = make_engine(plan, earlier, self.log.add)
+        if past:
+            self._take_up(past)
         self.deadline = time.monotonic() + (plan.time_budget_s or math.inf)
 
     @property
     def has_free_slot(self) -> bool:
-        """Whether fewer trials run than may."""
+        """Whether fewer trials run, or are about to, than may."""
         return self.engine.running < self.slots
 
-    def start(self, key: str) -> dict[str, Any] | None:
-        """A configuration for a new trial, if a slot is free for one."""
-        config = self.engine.start(key) if self.has_free_slot else None
-        if config is not None:
-            self.study.start(key, config)
-        return config
+    def start(self) -> NewTrial | None:
+        """A new trial, if a slot is free for one."""
+        if not self.has_free_slot:
+            return None
+        number = next(self.numbers)
+        key = trial_key(self.experiment, number)
+        config = self.engine.start(key)
+        if config is None:
+            self.numbers = itertools.chain([number], self.numbers)
+            return None
+        self.study.start(key, config)
+        return NewTrial(key, number, config)
+
+    def next_back(self) -> str | None:
+        """The trial that goes on from its files, if one should and a slot is free; it counts as running then."""
+        if self.waiting:
+            running_in_ray = self.engine.running - len(self.waiting)
+            return self.waiting.pop(0) if running_in_ray < self.slots else None
+        self.look_at_the_clock()
+        move = self.engine.next_move() if self.has_free_slot else None
+        if move is None or move.key not in self.away:
+            return None
+        self.away.remove(move.key)
+        self.engine.promote()
+        return move.key
 
     def report(self, key: str, record: dict[str, Any]) -> Action:
         """A trial finished an epoch."""
         self.look_at_the_clock()
         epoch, score = record[metrics.EPOCH], record.get(metrics.SCORE, math.nan)
+        again = epoch in self.engine.trials[key].curve
         action = self.engine.report(key, epoch, score, epoch_seconds(record))
-        self.study.report(key, epoch, self.engine.trials[key].curve[epoch])
+        if not again:
+            del self.failures[key]
+            self.study.report(key, epoch, self.engine.trials[key].curve[epoch])
+        if action is not Action.CONTINUE and not self.stopped_by:
+            self.failed.clear()
         return action
 
     def look_at_the_clock(self) -> None:
@@ -76,33 +124,105 @@ class Executor:
         if time.monotonic() > self.deadline and not self.engine.closed:
             self.engine.close(TIME_IS_UP)
 
-    def close(self, key: str, record: dict[str, Any] | None, failed: bool) -> None:
-        """A trial left Ray: it failed, reached its full length, diverged, or the search is over."""
+    def close(self, key: str, record: dict[str, Any] | None) -> None:
+        """A trial left Ray: it reached its full length, diverged, or the search is over."""
         trial = self.engine.trials[key]
-        if failed:
-            self.engine.fail(key, "failed; its error.txt says why")
-            self.study.end(key, OptunaState.FAIL)
-            return
         if record and record.get(metrics.EPOCH) is not None and record[metrics.EPOCH] not in trial.curve:
             self.report(key, record)
         if record and record.get(metrics.DIVERGED):
             self.engine.diverge(key)
+        self._end(key)
+
+    def fail(self, key: str, reason: str) -> bool:
+        """A trial broke; returns whether it is tried again."""
+        self.failures[key] += 1
+        if self.failures[key] <= self.retries and not self.engine.closed:
+            paused = self.engine.trials[key].status is Status.PAUSED  # it broke while it was saved
+            self.away.add(key) if paused else self.waiting.append(key)
+            return True
+        self.engine.fail(key, reason)
+        self.study.end(key, OptunaState.FAIL)
+        alike = [(other, cause) for other, cause in self.failed if cause == cause_of(reason)]
+        if alike or not self.stopped_by:
+            self.failed = [*alike, (key, cause_of(reason))]
+        if len(self.failed) >= MOST_ALIKE and not self.engine.closed:
+            self.stopped_by = reason
+            self.engine.close(f"{MOST_ALIKE} trials in a row failed alike: {reason}")
+        return False
+
+    def ended(self, past: Sequence[PastTrial]) -> list[PastTrial]:
+        """Those of an interrupted search that don't go on."""
+        return [trial for trial in past if self.engine.trials[trial.key].status is Status.ENDED]
+
+    def give_up(self, reason: str) -> str | None:
+        """End the least promising of the trials that wait at a rung; returns which, or None where none waits."""
+        key = self.engine.least_promising()
+        if key is not None:
+            self.engine.end(key, reason)
+            if key in self.away:
+                self.away.remove(key)
+                self._end(key)
+        return key
+
+    def end_rest(self) -> None:
+        """The search is over: trials that wait at a rung, and that Ray never saw, end.
+
+        Those whose failure ended it are no longer marked as failed: a resumed search tries them again.
+        """
+        for key in [*self.waiting, *sorted(self.away)]:
+            self._end(key)
+        if self.stopped_by:
+            for key, _ in self.failed:
+                (self.folders[key] / FAILURE).unlink(missing_ok=True)
+
+    def _end(self, key: str) -> None:
+        trial = self.engine.trials[key]
         self.engine.end(key, self.engine.closed or SEARCH_OVER)
         complete = trial.epochs >= self.plan.epochs
         self.study.end(key, OptunaState.COMPLETE if complete else OptunaState.PRUNED, trial.curve.get(trial.epochs))
 
-    def take_up(self, trial: Trial) -> str:
-        """Ray brings back a trial of an interrupted search; returns the status that it should have there."""
-        curve = self.past.pop(trial.trial_id, {})
-        diverged = bool((trial.last_result or {}).get(metrics.DIVERGED))
-        may_go_on = trial.status != Trial.ERROR and not diverged and (not curve or has_state(trial))
-        config = {name: value for name, value in trial.config.items() if name not in self.plan.trial}
-        status = self.engine.take_up(trial.trial_id, config, curve, may_go_on)
-        if status in (Status.RUNNING, Status.PAUSED):
-            self.study.start(trial.trial_id, config, curve)
-        if trial.status == Trial.ERROR:
-            return Trial.ERROR
-        return {Status.RUNNING: Trial.PENDING, Status.PAUSED: Trial.PAUSED}.get(status, Trial.TERMINATED)
+    def _take_up(self, past: Sequence[PastTrial]) -> None:
+        """Put the trials of an interrupted search back, in the order in which it learned what is known of them."""
+        trials = {trial.key: trial for trial in past}
+        curves = {key: trial.curve for key, trial in trials.items()}
+        order = self.log.keep(curves)
+        for key in [key for key in trials if (key, 0) not in order]:
+            order[key, 0] = 1 + max(order.values(), default=-1)  # the line of its start was lost
+            self.log.add(Decision("start", key, 0, "known from its folder", self.engine.rungs[0]))
+        for key, epoch in known_in_order(curves, order):
+            if epoch:
+                record = trials[key].records[epoch]
+                diverged = bool(record.get(metrics.DIVERGED))
+                self.engine.relearn(key, epoch, curves[key][epoch], epoch_seconds(record), diverged)
+            else:
+                self.engine.take_up(key, trials[key].own_values(self.plan))
+        for key, trial in trials.items():
+            status = self.engine.settle(key, None if trial.diverged or trial.failed else trial.saved)
+            self.waiting += [key] if status is Status.RUNNING else []
+            self.away |= {key} if status is Status.PAUSED else set()
+            ended = status is Status.ENDED
+            state = trial.state_in_study(self.plan.epochs) if ended else OptunaState.RUNNING
+            self.study.put_back(key, self.engine.trials[key].config, curves[key], state)
+
+
+def known_in_order(
+    curves: Mapping[str, Mapping[int, float]], order: Mapping[tuple[str, int], int]
+) -> list[tuple[str, int]]:
+    """Each trial's start (as epoch 0) and its epochs, as the search learned them.
+
+    Args:
+        curves: Score of each trial after each epoch.
+        order: Place among the decisions of (trial, epochs done) at which one was made.
+    """
+    places: dict[tuple[str, int], tuple[int, int]] = {}
+    last = 1 + max(order.values(), default=-1)
+    for key, curve in curves.items():
+        place = last
+        for epoch in sorted(curve, reverse=True):  # an epoch that decided nothing is placed before the next that did
+            place = order.get((key, epoch), place)
+            places[key, epoch] = place, epoch
+        places[key, 0] = min(order[key, 0], place), 0
+    return sorted(places, key=lambda each: places[each])
 
 
 def epoch_seconds(record: dict[str, Any]) -> float:
@@ -110,34 +230,20 @@ def epoch_seconds(record: dict[str, Any]) -> float:
     return sum(record.get(part, 0.0) for part in (metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL))
 
 
-def has_state(trial: Trial) -> bool:
-    """Whether a trial's checkpoint still holds what going on needs: weights of bad trials are deleted."""
-    return trial.checkpoint is not None and (Path(trial.checkpoint.path) / STATE).is_file()
-
-
 class EngineSearcher(Searcher):
-    """Asks the engine for new trials. Its state is the experiment's records, so Ray has nothing to save."""
+    """Stands where Ray wants a searcher; what is asked of it, `EngineGenerator` asks the engine itself."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self) -> None:
         super().__init__(metric=metrics.SCORE, mode=metrics.SCORE_MODE)
-        self.executor = executor
 
-    def suggest(self, trial_id: str) -> Any:
-        """A configuration; None where no slot is free or a paused trial goes first."""
-        config = self.executor.start(trial_id)
-        if config is None and (self.executor.engine.exhausted or self.executor.engine.finished):
-            return Searcher.FINISHED
-        return config
-
-    def on_trial_result(self, trial_id: str, result: dict) -> None:
-        """The scheduler has told the engine already."""
+    def suggest(self, trial_id: str) -> None:
+        """Not asked."""
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """A trial ended or failed."""
-        self.executor.close(trial_id, result, error)
+        """Not asked."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Ray wants a file."""
+        """Ray wants a file; what is known is in the trials' folders."""
         Path(checkpoint_path).write_text("{}")
 
     def restore(self, checkpoint_path: str) -> None:
@@ -145,15 +251,35 @@ class EngineSearcher(Searcher):
 
 
 class EngineGenerator(SearchGenerator):
-    """Ray's wrapper of a searcher, but a resumed search may have more trials than the interrupted one."""
+    """Gives Ray the trials that the engine starts, and those that go on from their files."""
 
-    def __init__(self, executor: Executor) -> None:
-        super().__init__(EngineSearcher(executor))
-        self.trials = executor.plan.trials or sys.maxsize
+    def __init__(self, executor: Executor, is_held: Callable[[], bool] = lambda: False) -> None:
+        super().__init__(EngineSearcher())
+        self.executor = executor
+        self.is_held = is_held
+        """Whether no trial may begin."""
 
-    def set_state(self, state: dict) -> None:
-        """Go on counting from the interrupted search, with this one's number of trials."""
-        super().set_state(state | {"total_samples": self.trials, "finished": False})
+    def create_trial_if_possible(self, experiment_spec: dict) -> Trial | None:
+        """Ray asks for a trial to run."""
+        key = self.executor.next_back()
+        if key is not None:
+            past = read_trial(self.executor.folders[key], self.executor.experiment)
+            return None if past is None else trial_from_files(experiment_spec, self._parser, past)
+        new = None if self.is_held() else self.executor.start()
+        if new is None:
+            return None
+        trial = make_trial(experiment_spec, self._parser, new)
+        self.executor.folders[new.key] = write_configuration(trial)
+        return trial
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """A trial ended; of one that broke the scheduler hears more."""
+        if not error:
+            self.executor.close(trial_id, result)
+
+    def is_finished(self) -> bool:
+        """Whether no trial runs and none will."""
+        return self.executor.engine.finished
 
 
 class EngineScheduler(FIFOScheduler):
@@ -164,28 +290,26 @@ class EngineScheduler(FIFOScheduler):
         self.executor = executor
         self._metric = metrics.SCORE
 
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """A trial that the engine didn't start comes from an interrupted search: give it its status back."""
-        if trial.trial_id not in self.executor.engine.trials:
-            trial.set_status(self.executor.take_up(trial))
-
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
         """A trial finished an epoch and isn't done."""
         return ACTIONS[self.executor.report(trial.trial_id, result)]
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial broke."""
+        if not self.executor.fail(trial.trial_id, failure_reason(trial)):
+            write_failure(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The paused trial that a free slot goes on with. Ray has to have saved it before it can run again."""
         engine = self.executor.engine
         paused = {trial.trial_id: trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PAUSED}
-        for key, trial in paused.items():
-            if engine.trials[key].status is Status.RUNNING:  # Ray kept a pause that an interrupted search had under way
-                return trial
         self.executor.look_at_the_clock()
         move = engine.next_move() if self.executor.has_free_slot else None
         if move is not None and move.key in paused:
             engine.promote()
             return paused[move.key]
-        if engine.finished:
-            for trial in paused.values():
+        over = engine.finished
+        for key, trial in paused.items():
+            if over or engine.trials[key].status is Status.ENDED:
                 tune_controller.stop_trial(trial)
         return None

@@ -62,7 +62,6 @@ class FreezeThaw:
         self.rungs = list(rungs)
         self.seed = seed
         self.size = cardinality(space)
-        self.model = CurveModel()
         self.cost = EpochCost() if by_time else None
         self.points: dict[str, list[float]] = {}
         """Each trial's place in the unit cube, also of the earlier ones."""
@@ -78,6 +77,8 @@ class FreezeThaw:
         for trial in earlier:
             self._remember(trial)
         self.elsewhere_ranked = _ranked(self.elsewhere)
+        self.from_earlier = len(self.points)
+        self.model = CurveModel(max(ENOUGH, len(self.results) + len(self.elsewhere)))
 
     def choose(self, trials: Mapping[str, TrialState], budget: Budget) -> Move | None:
         """The move of the largest expected improvement that the epochs reach."""
@@ -104,6 +105,9 @@ class FreezeThaw:
         self.points[key] = encode(self.space, config)
         self.tried.add(tuple(self.points[key]))
         return config
+
+    take_up = learn
+    """A trial that was proposed before an interruption is like any other."""
 
     def observe(self, key: str, rung: int, score: float) -> None:
         """Note a result."""
@@ -144,17 +148,29 @@ class FreezeThaw:
         return Move(trial.key, f"more promising than {len(fresh)} new and {len(paused) - 1} paused", rank, gain)
 
     def _fit(self, running: list[TrialState]) -> float:
-        """Bring the model up to date; returns the best normal score of this search."""
-        here = _ranked(self.results)
+        """Bring the model up to date; returns the best normal score of this search.
+
+        The kernel is fitted at fixed numbers of results, each time to these alone, so that a resumed search has the
+        kernel of one that was never interrupted.
+        """
+        while self.model.next_fit <= len(self.results) + len(self.elsewhere):
+            points, scores, _ = self._known(self.model.next_fit - len(self.elsewhere))
+            self.model.fit(points, scores)
+        points, scores, best = self._known(len(self.results))
+        self.model.condition(points, scores)
+        if running:
+            horizon = self._horizon()
+            self.model.imagine(np.array([self._row(self.points[t.key], HERE, max(t.target, horizon)) for t in running]))
+        return best
+
+    def _known(self, count: int) -> tuple[Floats, Floats, float]:
+        """Places and normal scores of the first `count` results and of those from elsewhere; the best score of here."""
+        here = _ranked(self.results[:count])
         there = self.elsewhere_ranked[: MOST_POINTS - len(here)]
         rows = [self._row(self.points[each.key], HERE, each.rung) for each, _ in here]
         rows += [self._row(self.points[each.key], ELSEWHERE, each.rung) for each, _ in there]
         scores = np.array([score for _, score in [*here, *there]])
-        self.model.fit(np.array(rows), scores, len(self.results) + len(self.elsewhere))
-        if running:
-            horizon = self._horizon()
-            self.model.imagine(np.array([self._row(self.points[t.key], HERE, max(t.target, horizon)) for t in running]))
-        return max((score for _, score in here), default=0.0)
+        return np.array(rows), scores, max((score for _, score in here), default=0.0)
 
     def _row(self, point: list[float], where: float, epoch: int) -> list[float]:
         """A place in the model: the configuration, which search, and the epoch on a logarithmic axis to the longest."""
@@ -181,15 +197,18 @@ class FreezeThaw:
         return [each for point, each in drawn.items() if point not in self.tried]
 
     def _draw(self, number: int) -> list[Candidate]:
+        """What may be tried after the first `number` trials, whenever it is drawn."""
         rng = random.Random(f"{self.seed} {number}")
-        left = math.inf if self.size is None else self.size - len(self.tried)
+        before = list(self.points.values())[self.from_earlier : self.from_earlier + number]
+        tried = {tuple(point) for point in before}
+        left = math.inf if self.size is None else self.size - len(tried)
         found: dict[tuple[float, ...], Candidate] = {}
         for _ in range(10 * CANDIDATES):
             if len(found) >= min(CANDIDATES, left):
                 break
             config = sample(self.space, rng)
             point = tuple(encode(self.space, config))
-            if point not in self.tried:
+            if point not in tried:
                 found[point] = Candidate(config, list(point))
         return list(found.values())
 

@@ -52,6 +52,10 @@ class Halving:
         """Tell the sampler of a trial from elsewhere."""
         return self.sampler.learn(key, values)
 
+    def take_up(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Tell the sampler of a trial that it had proposed before an interruption."""
+        return self.sampler.take_up(key, values)
+
     def observe(self, key: str, rung: int, score: float) -> None:
         """Tell the sampler."""
         self.sampler.observe(key, rung, score)

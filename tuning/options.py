@@ -109,6 +109,24 @@ PrecisionName = Annotated[Precision, _option(TRAINING, "Arithmetic; auto takes b
 Name = Annotated[str | None, _option(EXPERIMENT, "The experiment's name. [space and time]")]
 Output = Annotated[Path, _option(EXPERIMENT, "Folder of all experiments.")]
 Resume = Annotated[str | None, _option(EXPERIMENT, "Go on with this experiment.", metavar="NAME")]
+Retries = Annotated[
+    int, _option(EXPERIMENT, "A trial that breaks goes on from its checkpoint so often before it failed.", min=0)
+]
+StallTimeout = Annotated[
+    str | None,
+    _option(
+        EXPERIMENT,
+        "End and retry a trial that reports nothing for so long. [10 of its epochs, at least 10m]",
+        metavar="TIME",
+    ),
+]
+MinFree = Annotated[str, _option(EXPERIMENT, "Begin no trial where less of the disk is free.", metavar="SIZE")]
+MaxSize = Annotated[
+    str,
+    _option(
+        EXPERIMENT, "Where checkpoints take more, the least promising paused trials end. 0: no limit.", metavar="SIZE"
+    ),
+]
 KeepWeights = Annotated[int, _option(EXPERIMENT, "Keep the weights of this many best trials.", min=1)]
 Wandb = Annotated[
     WandbMode | None, _option(EXPERIMENT, "Weights & Biases. [online if an API key is configured, else off]")

@@ -27,9 +27,15 @@ def space_table(space: Space) -> Table:
 
 
 def print_overview(
-    console: Console, plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | None, note: str | None = None
+    console: Console,
+    plan: SearchPlan,
+    source: Source,
+    hardware: Hardware,
+    slots: Slots | None,
+    disk: str,
+    note: str | None = None,
 ) -> None:
-    """Data, space, plan (with a note on it), resources and the estimated budget."""
+    """Data, space, plan (with a note on it), resources, disk and the estimated budget."""
     console.print(f"[bold]data[/] {source.note}, at {source.image_size} px", highlight=False, soft_wrap=True)
     console.print(space_table(plan.space))
     if plan.space.fixed:
@@ -40,6 +46,7 @@ def print_overview(
     if plan.first:
         console.print(f"[bold]first[/] {first_line(plan.first)}", highlight=False, soft_wrap=True)
     console.print(f"[bold]resources[/] {resources_line(hardware, slots)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]disk[/] {disk}", highlight=False, soft_wrap=True)
     console.print(f"[bold]budget[/] {budget_line(plan, source, hardware)}", highlight=False, soft_wrap=True)
     console.print(f"[bold]folder[/] {plan.folder}", highlight=False, soft_wrap=True)
 

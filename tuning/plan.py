@@ -3,10 +3,11 @@
 import itertools
 import math
 import re
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +26,8 @@ WandbMode = Literal["off", "offline", "online"]
 
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 
+SIZE = re.compile(r"(\d+(?:\.\d+)?) *([KMGT]?)I?B?")
+
 LONG_TRAINING = 10
 MUTABLE = (
     "lr",
@@ -37,6 +40,34 @@ MUTABLE = (
     "clip_grad",
 )
 """Hyper-parameters with which a training can go on from the weights and optimiser state of one that had others."""
+
+
+class Limits(NamedTuple):
+    """How much of the disk a search may take."""
+
+    keep: int
+    """Weights stay of so many of the best ended trials, and of the best of each architecture."""
+    most_bytes: int
+    """Paused trials give theirs up where all checkpoints together are more than this."""
+    free_bytes: int
+    """No trial begins where less than this is free."""
+
+
+class Precautions(NamedTuple):
+    """How a search guards itself; said anew at each resume."""
+
+    retries: int = 2
+    """How often a trial that broke is tried again from its checkpoint, without a new epoch in between."""
+    stall_timeout_s: float | None = None
+    """How long a running trial may be silent, in seconds; None for what its epochs suggest."""
+    free_bytes: int = 2 * 10**9
+    """Of the disk, below which no trial begins."""
+    most_bytes: int = 5 * 10**9
+    """Of all checkpoints together, above which paused trials give theirs up."""
+
+    def limits(self, keep: int) -> Limits:
+        """What of the disk the search may take, where weights of the best `keep` trials stay."""
+        return Limits(keep, self.most_bytes or sys.maxsize, self.free_bytes)
 
 
 class SearchPlan(BaseModel):
@@ -145,16 +176,34 @@ def largest_configurations(plan: SearchPlan) -> list[dict[str, Any]]:
     return [shared | {"arch": arch} for arch in architectures_of(plan.space)]
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, flag: str = "--time-budget") -> float:
     """`90`, `90s`, `30m`, `2h` or `1h30m` -> seconds."""
     match = DURATION.fullmatch(text.strip().lower())
     if not text.strip() or match is None:
-        raise UsageError(f"--time-budget {text}: give a duration such as 30m, 2h or 1h30m")
+        raise UsageError(f"{flag} {text}: give a duration such as 30m, 2h or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     total = 3600 * hours + 60 * minutes + seconds
     if total <= 0:
-        raise UsageError(f"--time-budget {text}: give more than 0 seconds")
+        raise UsageError(f"{flag} {text}: give more than 0 seconds")
     return total
+
+
+def parse_size(text: str, flag: str) -> int:
+    """`500MB`, `2GB`, `1.5TB` or `0` -> bytes."""
+    match = SIZE.fullmatch(text.strip().upper())
+    if match is None:
+        raise UsageError(f"{flag} {text}: give a size such as 500MB, 2GB or 0")
+    number, unit = match.groups()
+    return int(float(number) * 1000 ** " KMGT".index(unit or " "))
+
+
+def size_text(size: float) -> str:
+    """`2.5 GB`: bytes in the largest unit of which there is one."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
 
 
 def default_name(space_name: str, now: datetime, output: Path) -> str:

@@ -16,6 +16,7 @@ from tuning.first import first_configurations
 from tuning.plan import (
     NOT_RESUMED,
     OUR_SCHEDULERS,
+    Precautions,
     Scheduler,
     SearchPlan,
     architectures_of,
@@ -23,6 +24,7 @@ from tuning.plan import (
     default_name,
     mutable_dimensions,
     parse_duration,
+    parse_size,
     usual_first_rung,
 )
 from tuning.storage import find_experiment, read_experiment
@@ -42,7 +44,8 @@ ON_DIGITS = Usual(trials=8, epochs=4, time_budget_s=210)
 ON_OTHER_DATA = Usual(trials=20, epochs=30, time_budget_s=None)
 
 SLOT_OPTIONS = {"address", "gpus_per_trial", "cpus_per_trial", "concurrent"}
-GIVEN_ANEW = {"resume", "output", "dry_run", "quiet", "verbose", "trials", "epoch_budget", "time_budget"} | SLOT_OPTIONS
+HOW_TO_RUN = {"resume", "output", "dry_run", "quiet", "verbose", "retries", "stall_timeout", "min_free", "max_size"}
+GIVEN_ANEW = {"trials", "epoch_budget", "time_budget"} | HOW_TO_RUN | SLOT_OPTIONS
 """Options that may be given with --resume; all others belong to the plan, which a resumed search keeps."""
 FLAGS = {"settings": "--set", "tries": "--try"}
 """Options that are spelled differently from their parameter."""
@@ -169,6 +172,17 @@ def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
     if asked.time_budget is not None:
         changed["time_budget_s"] = parse_duration(asked.time_budget)
     return plan.model_copy(update=changed), find_source(Path(plan.trial["data"]), plan.trial["image_size"])
+
+
+def precautions(asked: SimpleNamespace) -> Precautions:
+    """How the search guards itself."""
+    stall = asked.stall_timeout
+    return Precautions(
+        retries=asked.retries,
+        stall_timeout_s=parse_duration(stall, "--stall-timeout") if stall else None,
+        free_bytes=parse_size(asked.min_free, "--min-free"),
+        most_bytes=parse_size(asked.max_size, "--max-size"),
+    )
 
 
 def given_options(context: typer.Context) -> set[str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from rich.text import Text
 from trainable import metrics
 from tuning.decisions import DecisionLog, RungRow, rung_table
 from tuning.engine import Decision
+from tuning.failures import failure_reason
+from tuning.past import FAILURE, PastTrial
 from tuning.plan import SearchPlan, clock
 
 SUMMARY_EVERY_S = 30
@@ -80,13 +83,13 @@ class Progress(Callback):
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def remember(self, records: list[dict[str, Any]]) -> None:
-        """Take over the epochs of an interrupted search."""
-        for record in records:
-            trial_id = record["trial_id"]
-            view = self.trials.get(trial_id) or TrialView(record["trial_name"], record["config"]["arch"], "pending", {})
-            view.top1[record[metrics.EPOCH]] = record[metrics.SCORE]
-            self.trials[trial_id] = view
+    def remember(self, past: Sequence[PastTrial]) -> None:
+        """Take over the trials of an interrupted search."""
+        for trial in past:
+            status = Trial.ERROR if trial.failed else Trial.TERMINATED if trial.ended else Trial.PENDING
+            state = trial_state(status, max(trial.records, default=0), self.plan.epochs, trial.diverged)
+            top1 = trial.curve
+            self.trials[trial.key] = TrialView(trial.folder.name, trial.config.get("arch", "?"), state, top1)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts, or goes on from where it paused."""
@@ -109,9 +112,14 @@ class Progress(Callback):
         self._line(f"{trial} {view.state} after epoch {max(view.top1, default=0)}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial failed."""
-        self._view(trial, Trial.ERROR)
-        self._say(f"{trial} failed: {failure_reason(trial)}")
+        """A trial failed, and is tried again unless that was the last time."""
+        final = Path(str(trial.path), FAILURE).exists()
+        self._view(trial, Trial.ERROR if final else Trial.PENDING)
+        self.say(f"{trial} {'failed' if final else 'broke and is tried again'}: {failure_reason(trial)}")
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ray tries a trial again."""
+        self.say(f"{trial} broke and is tried again: {failure_reason(trial)}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ray's loop went round once."""
@@ -218,21 +226,15 @@ class Progress(Callback):
             for name, value in zip(names, values, strict=True)
         )
 
+    def say(self, text: str) -> None:
+        """A line that a person should read also where a live table is shown."""
+        self.console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, soft_wrap=True, markup=False)
+
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        self.console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, soft_wrap=True, markup=False)
+            self.say(text)
 
 
 def percent(score: float | None) -> str:
     """`97.5%`; `-` where there is none."""
     return "-" if score is None else f"{score:.1%}"
-
-
-def failure_reason(trial: Trial) -> str:
-    """The last line of a failed trial's error.txt, where Ray keeps it until it is copied to the experiment."""
-    text = Path(trial.error_file).read_text() if trial.error_file else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason was given"

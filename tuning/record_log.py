@@ -1,5 +1,7 @@
 """result.json: each epoch's record, on disk in the experiment's folder as soon as the epoch is over."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,21 +9,49 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.result import EXPR_RESULT_FILE
 
+from trainable import metrics
+from trainable.files import write_atomically
+from tuning.storage import cut_half_line, read_lines
+
 
 class RecordLog(JsonLoggerCallback):
-    """Ray's, but it writes where the experiment is.
+    """Ray's, but it writes where the experiment is, at once, and each epoch once.
 
     Ray's writes to a staging folder that is copied now and then, and where a trial goes on after a pause it first takes
     the copy back: the epochs since are lost. So are all epochs since the last copy when the process is killed.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[Trial, int] = {}
+        """The last epoch in each trial's file."""
+
     def log_trial_start(self, trial: Trial) -> None:
         """Go on where the trial's file ends."""
-        if trial in self._trial_files:
-            self._trial_files[trial].close()
+        self.log_trial_end(trial)
         trial.init_local_path()
         self.update_config(trial, trial.config)
         storage: Any = trial.storage
-        folder = Path(storage.trial_fs_path)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._trial_files[trial] = (folder / EXPR_RESULT_FILE).open("at")
+        path = Path(storage.trial_fs_path, EXPR_RESULT_FILE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut_half_line(path)
+        self.last[trial] = max((record.get(metrics.EPOCH, 0) for record in read_lines(path)), default=0)
+        self._trial_files[trial] = path.open("at")
+
+    def log_trial_result(self, iteration: int, trial: Trial, result: dict) -> None:
+        """Add the epoch, on the disk; one that was trained again, from an older checkpoint, takes the first's place."""
+        epoch = result[metrics.EPOCH]
+        if epoch <= self.last[trial]:
+            path = Path(self._trial_files[trial].name)
+            kept = [record for record in read_lines(path) if record.get(metrics.EPOCH, 0) < epoch]
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            write_atomically(path, lambda temporary: temporary.write_text(text))
+            self.log_trial_start(trial)
+        super().log_trial_result(iteration, trial, result)
+        self.last[trial] = epoch
+        os.fsync(self._trial_files[trial].fileno())
+
+    def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
+        """Close the file of a trial that ran in this process."""
+        self.last.pop(trial, None)
+        super().log_trial_end(trial, failed)

@@ -23,11 +23,12 @@ from trainable.errors import UserError
 from tuning import options
 from tuning.budget import expected_budget
 from tuning.data import Source
+from tuning.disk import check_disk
 from tuning.overview import print_overview
-from tuning.plan import SearchPlan
-from tuning.planning import cut_to_space, new_plan, resumed_plan
+from tuning.plan import Precautions, SearchPlan
+from tuning.planning import cut_to_space, new_plan, precautions, resumed_plan
 from tuning.resources import Hardware, Slots, find_hardware, parse_gpus_per_trial, plan_slots
-from tuning.storage import check_unchanged, code_facts, create_experiment, hold_experiment, prepare_output, write_plan
+from tuning.storage import code_facts, create_experiment, hold_experiment, note_resumption, prepare_output
 from tuning.warm_start import describe_earlier, read_earlier
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -66,6 +67,10 @@ def main(
     name: options.Name = None,
     output: options.Output = Path("runs"),
     resume: options.Resume = None,
+    retries: options.Retries = 2,
+    stall_timeout: options.StallTimeout = None,
+    min_free: options.MinFree = "2GB",
+    max_size: options.MaxSize = "5GB",
     keep_weights: options.KeepWeights = 10,
     wandb: options.Wandb = None,
     wandb_project: options.WandbProject = "image-search",
@@ -74,19 +79,27 @@ def main(
 ) -> int:
     """Plan what the options ask for, show it, and run it."""
     asked = SimpleNamespace(**locals())
-    hardware = find_hardware()
+    hardware, care = find_hardware(), precautions(asked)
     gpus = parse_gpus_per_trial(gpus_per_trial)
     plan, source = resumed_plan(asked) if resume is not None else new_plan(asked)
     plan, note = cut_to_space(plan)
     slots = None
     if address is None and (gpus is not None or not hardware.gpu_bytes):  # else Ray or a measurement tells
         slots = plan_slots(hardware.cpus, len(hardware.gpu_bytes), cpus_per_trial, gpus or 0.0, concurrent)
+    disk = check_disk(plan, slots.concurrent if slots else max(1, len(hardware.gpu_bytes)), care)
     if dry_run or not quiet:
-        print_overview(Console(), plan, source, hardware, slots, note)
-    return 0 if dry_run else run(plan, source, hardware, slots, asked)
+        print_overview(Console(), plan, source, hardware, slots, disk, note)
+    return 0 if dry_run else run(plan, source, hardware, slots, asked, care)
 
 
-def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | None, asked: SimpleNamespace) -> int:
+def run(
+    plan: SearchPlan,
+    source: Source,
+    hardware: Hardware,
+    slots: Slots | None,
+    asked: SimpleNamespace,
+    care: Precautions,
+) -> int:
     """Prepare the data, search, export; returns the exit code."""
     console = Console(quiet=asked.quiet)
     resumed = asked.resume is not None
@@ -97,14 +110,12 @@ def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | Non
     console.print("loading torch, timm and Ray ...", style="dim")
     from tuning.search import gpu_slots, prepare_data, run_search, start_ray  # ten seconds of imports
 
-    facts = prepare_data(plan, progress=not asked.quiet)
-    if resumed:
-        check_unchanged(plan, facts)
-    else:
-        create_experiment(plan, facts | code_facts())
+    facts = prepare_data(plan, progress=not asked.quiet) | code_facts()
+    if not resumed:
+        create_experiment(plan, facts)
     lock = hold_experiment(plan.folder)
-    if resumed:
-        write_plan(plan)
+    if resumed and (changes := note_resumption(plan, facts)):
+        console.print(f"changed since it ran last: {', '.join(changes)}", highlight=False)
     earlier = read_earlier(plan, facts["dataset"])
     if plan.warm_start:
         console.print(f"warm start: {describe_earlier(earlier)}", highlight=False)
@@ -113,15 +124,19 @@ def run(plan: SearchPlan, source: Source, hardware: Hardware, slots: Slots | Non
     if slots is None:
         slots = gpu_slots(plan, asked.gpus_per_trial, asked.cpus_per_trial, asked.concurrent)
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
-    budget = expected_budget(plan, source.train_images, None)
-    outcome = run_search(plan, slots, budget and budget.epochs, dashboard, console, resumed, earlier)
-    lock.release()
     resume_command = f"python -m tuning.run --resume {plan.name}{output_option(plan)}"
+    console.print(f"after any interruption: {resume_command}", highlight=False, soft_wrap=True)
+    budget = expected_budget(plan, source.train_images, None)
+    epochs = budget and budget.epochs
+    outcome = run_search(plan, slots, epochs, dashboard, console, resumed, earlier, care=care)
+    lock.release()
     if outcome.interrupted:
         print(f"stopped; go on by: {resume_command}")
         return INTERRUPTED
-    if not outcome.ended:
-        raise UserError(f"no trial ended well, {outcome.failed} failed; see {plan.folder}/*/error.txt")
+    if outcome.stopped_by:
+        raise UserError(f"three trials in a row failed alike: {outcome.stopped_by}; mend that, then: {resume_command}")
+    if not outcome.scored:
+        raise UserError(f"no trial finished an epoch, {outcome.failed} failed; see {plan.folder}/*/failure.txt")
     code = export(plan)
     print(f"{'resume':8} {resume_command}")
     return code

@@ -5,6 +5,7 @@ enough of them, and one in ten looks at no scores. A trial that was proposed fro
 counts as running there, so that slots which propose at the same time don't propose the same.
 """
 
+import random
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -84,20 +85,36 @@ class RungSampler:
         if not self.known:
             return self.learn(key, start_point(self.space))
         tried = [trial.params for trial in self.known.values()]
+        if self.name != "qmc":
+            self.blind.sampler = make_sampler("random", self._seed_here())
         rung = self._rung()
         if rung is not None:
+            if self.name == "tpe":
+                self.rungs[rung].sampler = make_sampler("tpe", self._seed_here())
             trial = self.rungs[rung].ask()
             suggest(self.space, trial)
             if trial.params not in tried:
                 self.open[key] = rung, trial
                 return self.learn(key, trial.params)
             self.rungs[rung].tell(trial, state=TrialState.FAIL)
-        for _ in range(TRIES * max(1, self.size or 1)):  # the last of a few is found by many draws
+        # The last of a few is found by many draws; a resumed QMC begins its sequence again.
+        for _ in range(TRIES * max(1, self.size or 1) + len(tried)):
             trial = self.blind.ask()
             suggest(self.space, trial)
             if trial.params not in tried:
                 return self.learn(key, trial.params)
         return None
+
+    def take_up(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Note a trial that an interrupted search had proposed when it knew what is known now."""
+        rung = self._rung() if self.known else None
+        config = self.learn(key, values)
+        if rung is not None:
+            known, study = self.known[key], self.rungs[rung]
+            running = create_trial(state=TrialState.RUNNING, params=known.params, distributions=known.distributions)
+            study.add_trial(running)
+            self.open[key] = rung, optuna.Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
+        return config
 
     def remember(self, earlier: Iterable[Earlier], rungs: Sequence[int]) -> None:
         """Know the scores of trials of earlier searches, which have a value for every dimension."""
@@ -136,6 +153,10 @@ class RungSampler:
         if key in self.open:
             rung, trial = self.open.pop(key)
             self.rungs[rung].tell(trial, state=TrialState.FAIL)
+
+    def _seed_here(self) -> int:
+        """Of a proposal: from the number of trials, not from what was drawn before, which a resume wouldn't know."""
+        return random.Random(f"{self.seed} {len(self.known)}").randrange(2**31)
 
     def _rung(self) -> int | None:
         """The rung to propose from; None for a proposal that looks at no scores."""

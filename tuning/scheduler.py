@@ -15,18 +15,13 @@ from ray.tune.schedulers import (
 )
 
 from trainable import metrics
+from tuning.past import PastTrial
 from tuning.plan import SearchPlan
 from tuning.population import make_population
 
 
-class PastTrial(NamedTuple):
-    """Stands for a trial of the interrupted search: schedulers ask for nothing but its id."""
-
-    trial_id: str
-
-
-def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> TrialScheduler:
-    """The plan's scheduler. `earlier` are the records of an interrupted search in the order of their time.
+def make_scheduler(plan: SearchPlan, past: Iterable[PastTrial] = ()) -> TrialScheduler:
+    """The plan's scheduler, which knows the trials of an interrupted search.
 
     Ray leaves the scheduler out of what it saves (ray #30838), so a resumed search fills its rungs from the records.
     """
@@ -46,7 +41,7 @@ def make_scheduler(plan: SearchPlan, earlier: Iterable[dict[str, Any]] = ()) -> 
             reduction_factor=plan.reduction_factor,
             **shared,
         )
-    refill(scheduler, earlier)
+    refill(scheduler, past)
     return scheduler
 
 
@@ -68,14 +63,20 @@ class HyperBand(HyperBandScheduler):
         return super().choose_trial_to_run(tune_controller)
 
 
-def refill(scheduler: TrialScheduler, records: Iterable[dict[str, Any]]) -> None:
+class Known(NamedTuple):
+    """What schedulers ask of a trial; the median rule keeps them in a set."""
+
+    trial_id: str
+
+
+def refill(scheduler: TrialScheduler, past: Iterable[PastTrial]) -> None:
     """Tell a fresh scheduler the results of an interrupted search; its answers, given once already, are ignored."""
-    trials: dict[str, Any] = {}
     controller: Any = SimpleNamespace(get_live_trials=list)  # the median rule asks for them
-    for record in records:
-        trial_id = record["trial_id"]
-        if trial_id not in trials:
-            trials[trial_id] = PastTrial(trial_id)
-            scheduler.on_trial_add(controller, trials[trial_id])
+    records = [(trial.key, record) for trial in past for record in trial.records.values()]
+    trials: dict[str, Any] = {}
+    for key, record in sorted(records, key=lambda each: each[1]["timestamp"]):
+        if key not in trials:
+            trials[key] = Known(key)
+            scheduler.on_trial_add(controller, trials[key])
         with suppress(AssertionError):  # the median rule takes no more results of a trial that it would have stopped
-            scheduler.on_trial_result(controller, trials[trial_id], record)
+            scheduler.on_trial_result(controller, trials[key], record)

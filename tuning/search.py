@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,35 +13,34 @@ from typing import Any, NamedTuple
 
 import ray
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, ResumeConfig
+from ray.tune import Callback, CheckpointConfig
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher, SearchGenerator
+from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher
 from rich.console import Console
+from rich.progress import track
 
-from trainable import metrics
 from trainable.config import ARCHITECTURES, TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.errors import UserError
-from trainable.files import WEIGHTS
 from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
 from trainable.versions import library_versions
 from tuning.executor import EngineGenerator, EngineScheduler, Executor
-from tuning.plan import SearchPlan, architectures_of, largest_configurations
+from tuning.failures import FailureLog
+from tuning.past import PARAMS, PastTrial, mend, read_past
+from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations
 from tuning.progress import Progress
 from tuning.record_log import RecordLog
 from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
 from tuning.scheduler import make_scheduler
-from tuning.searcher import make_searcher
-from tuning.storage import prune_weights, read_records, weights_to_keep
+from tuning.searcher import ResumingGenerator, make_searcher
+from tuning.stalls import StallWatch
+from tuning.storage import experiment_id
 from tuning.tracking import wandb_callback
 from tuning.warm_start import Earlier
-
-RESUME: Any = ResumeConfig.ResumeType.RESUME
-RESUME_ENGINE = ResumeConfig(finished=RESUME)
-"""Trials that the engine ended may go on in a larger search; it says itself which have nothing left to do."""
+from tuning.weights import WeightKeeper
 
 TOGETHER = ("hyperband", "pbt")
 """Schedulers that need all trials from the start, to fill HyperBand's brackets or to be the population: the sampler
@@ -51,11 +50,15 @@ RAY_TOKEN = Path.home() / ".ray" / "auth_token"
 
 
 class Outcome(NamedTuple):
-    """How a search ended: trials that ended and failed, and whether it was told to stop before its end."""
+    """How a search ended."""
 
-    ended: int
+    scored: int
+    """Trials that have finished an epoch and didn't fail."""
     failed: int
     interrupted: bool
+    """Whether it was told to stop before its end."""
+    stopped_by: str | None = None
+    """The reason of the failures that ended it."""
 
 
 def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
@@ -93,7 +96,8 @@ def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
         if address:
             context = ray.init(address=address, **shared)
         else:
-            context = ray.init(num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **shared)
+            here = "local"  # without it Ray would join a cluster that runs on this machine
+            context = ray.init(here, num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **shared)
     except ConnectionError:
         raise UserError(f"--address {address}: no Ray cluster answers there; start one by `ray start --head`") from None
     if not verbose:
@@ -133,18 +137,26 @@ def run_search(
     resumed: bool,
     earlier: Sequence[Earlier] = (),
     trainable: type[tune.Trainable] = Trial,
+    care: Precautions = Precautions(),
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
-    records = read_records(plan.folder) if resumed else []
+    experiment = experiment_id(plan.folder)
+    past = mended(plan.folder, experiment, console) if resumed else []
     progress = Progress(plan, expected_epochs, dashboard, console)
-    progress.remember(records)
+    progress.remember(past)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # its JSON logger loses epochs, see RecordLog
-    callbacks: list[Callback] = [RecordLog(), TBXLoggerCallback(), progress, WeightKeeper(plan.keep_weights)]
+    executor = Executor(plan, slots.concurrent, past, earlier, care.retries) if plan.decides_itself else None
+    ended = executor.ended(past) if executor else [trial for trial in past if trial.ended]
+    weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended)
+    callbacks: list[Callback] = [RecordLog(), TBXLoggerCallback(), progress, weights]
+    callbacks.append(StallWatch(care.stall_timeout_s, progress.say))
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))
-    searcher, scheduler = make_deciders(plan, slots, records, resumed, earlier)
+    if executor is None:
+        callbacks.insert(0, FailureLog())  # before `progress` tells of them
+    searcher, scheduler = make_deciders(plan, slots, past, executor, lambda: weights.is_full)
     with progress, clean_stop() as interrupt:
-        analysis = tune.run(
+        tune.run(
             trainable,
             name=plan.name,
             storage_path=str(plan.output),
@@ -154,7 +166,8 @@ def run_search(
             scheduler=scheduler,
             resources_per_trial=slot_resources(plan, slots),
             reuse_actors=True,
-            checkpoint_config=CheckpointConfig(checkpoint_at_end=True, num_to_keep=1),
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=True, num_to_keep=2),  # one may turn out broken
+            max_failures=care.retries if executor is None else 0,  # ours are tried again as a resumed search would
             time_budget_s=None if plan.decides_itself else plan.time_budget_s,  # our engine lets epochs end first
             trial_name_creator=trial_name,
             trial_dirname_creator=trial_name,
@@ -162,11 +175,21 @@ def run_search(
             verbose=0,
             log_to_file=True,
             raise_on_failed_trial=False,
-            resume=resumed,
-            resume_config=RESUME_ENGINE if resumed and plan.decides_itself else None,
         )
-    statuses = [trial.status for trial in analysis.trials]
-    return Outcome(statuses.count(RayTrial.TERMINATED), statuses.count(RayTrial.ERROR), interrupt.is_set())
+    if executor is not None and not interrupt.is_set():
+        executor.end_rest()
+    now = read_past(plan.folder, experiment)
+    failed = sum(trial.failed for trial in now)
+    scored = sum(bool(trial.records) and not trial.failed for trial in now)
+    return Outcome(scored, failed, interrupt.is_set(), executor.stopped_by if executor else None)
+
+
+def mended(folder: Path, experiment: str, console: Console) -> list[PastTrial]:
+    """The trials of an interrupted search, after a look into their files."""
+    folders = [path.parent for path in folder.glob(f"[0-9]*-*/{PARAMS}")]
+    for path in track(folders, "checking checkpoints ...", console=console, transient=True):
+        mend(path, experiment)
+    return read_past(folder, experiment)
 
 
 def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:
@@ -178,43 +201,24 @@ def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:
 
 
 def make_deciders(
-    plan: SearchPlan, slots: Slots, records: list[dict[str, Any]], resumed: bool, earlier: Sequence[Earlier]
+    plan: SearchPlan, slots: Slots, past: Sequence[PastTrial], executor: Executor | None, is_held: Callable[[], bool]
 ) -> tuple[SearchAlgorithm, TrialScheduler]:
     """What proposes and what schedules: both ask our engine, or both are Ray's own."""
     together = plan.scheduler in TOGETHER
     # Trials that Ray prepares at once: as many as may run, else the first ones start one by one.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.trials if together else slots.concurrent)
-    if plan.decides_itself:
-        executor = Executor(plan, slots.concurrent, records, earlier)
-        return EngineGenerator(executor), EngineScheduler(executor)
-    searcher: Searcher = make_searcher(plan, plan.folder, resumed)
+    if executor is not None:
+        return EngineGenerator(executor, is_held), EngineScheduler(executor)
+    searcher: Searcher = make_searcher(plan, plan.folder, past)
     if not together:
         searcher = ConcurrencyLimiter(searcher, slots.concurrent)
-    return SearchGenerator(searcher), make_scheduler(plan, records)
+    return ResumingGenerator(searcher, past, is_held), make_scheduler(plan, past)
 
 
 def trial_name(trial: RayTrial) -> str:
     """`0001-swin_tiny`: Ray's count of proposals, which a resumed search goes on with, and the architecture."""
     number = int(trial.experiment_tag.split("_")[0])
     return f"{number:04}-{trial.config['arch']}"
-
-
-class WeightKeeper(Callback):
-    """Deletes the weights of ended trials that are no longer among the best; predictions and records stay."""
-
-    def __init__(self, keep: int) -> None:
-        self.keep = keep
-
-    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        """A trial has ended, so the ranking may have changed."""
-        ended = {each.trial_id: each for each in trials if each.status == RayTrial.TERMINATED or each is trial}
-        scores = {
-            trial_id: (each.last_result[metrics.BEST_TOP1], each.config["arch"])
-            for trial_id, each in ended.items()
-            if each.last_result and metrics.BEST_TOP1 in each.last_result
-        }
-        for trial_id in set(scores) - weights_to_keep(scores, self.keep):
-            prune_weights(Path(str(ended[trial_id].path)).glob("checkpoint_*"), WEIGHTS)
 
 
 @contextmanager

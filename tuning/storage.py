@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from trainable.errors import UsageError, UserError
-from trainable.files import write_atomically
+from trainable.files import write_text
 from tuning.plan import SearchPlan
 
 EXPERIMENT = "experiment.json"
@@ -39,8 +40,8 @@ def create_experiment(plan: SearchPlan, facts: dict[str, Any]) -> None:
     prepare_output(plan)
     try:
         plan.folder.mkdir()
-        text = json.dumps({"plan": plan.model_dump(mode="json"), **facts}, indent=1)
-        write_atomically(plan.folder / EXPERIMENT, lambda path: path.write_text(text))
+        identity = {"id": uuid.uuid4().hex[:8], "plan": plan.model_dump(mode="json")}
+        write_text(plan.folder / EXPERIMENT, json.dumps(identity | facts, indent=1))
     except OSError as error:
         raise UsageError(f"--output {plan.output}: can't be written ({error.strerror}); give another folder") from None
 
@@ -64,6 +65,11 @@ def read_experiment(folder: Path) -> SearchPlan:
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: can't be read ({reason}); start a new search with another --name") from None
+
+
+def experiment_id(folder: Path) -> str:
+    """What tells the trials of this experiment from those of others, also of one that had the same name."""
+    return str(json.loads((folder / EXPERIMENT).read_text()).get("id", folder.name))
 
 
 def hold_experiment(folder: Path) -> FileLock:
@@ -91,20 +97,28 @@ def is_running(folder: Path) -> bool:
         return True
 
 
-def write_plan(plan: SearchPlan) -> None:
-    """Put a changed plan into experiment.json, and leave the rest as it was."""
+def note_resumption(plan: SearchPlan, facts: dict[str, Any]) -> list[str]:
+    """Put a changed plan and what runs it now into experiment.json; returns what changed since the last time, in words.
+
+    Raises:
+        UserError: The images are others: results wouldn't compare.
+    """
     path = plan.folder / EXPERIMENT
-    content = json.loads(path.read_text()) | {"plan": plan.model_dump(mode="json")}
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+    content = json.loads(path.read_text())
+    _check_images(plan, content["dataset"], facts["dataset"])
+    past = [content, *content.get("resumed", [])][-1]
+    told = {name: facts[name] for name in ("command", "git_commit", "versions") if name in facts}
+    content |= {"plan": plan.model_dump(mode="json"), "resumed": [*content.get("resumed", []), told]}
+    write_text(path, json.dumps(content, indent=1))
+    before, now = ({"code": each.get("git_commit"), **each.get("versions", {})} for each in (past, facts))
+    return [f"{name} {before[name]} -> {now[name]}" for name in before if name in now and before[name] != now[name]]
 
 
-def check_unchanged(plan: SearchPlan, facts: dict[str, Any]) -> None:
-    """UserError where the data is no longer what the experiment began with: its results wouldn't compare."""
-    before = json.loads((plan.folder / EXPERIMENT).read_text())["dataset"]
-    if before != facts["dataset"]:
+def _check_images(plan: SearchPlan, before: str, now: str) -> None:
+    if before != now:
         raise UserError(
             f"--resume {plan.name}: the images in {plan.trial['data']} have changed since it began "
-            f"(fingerprint {before[:12]}, now {facts['dataset'][:12]}); restore them, or start a new search"
+            f"(fingerprint {before[:12]}, now {now[:12]}); restore them, or start a new search"
         )
 
 
@@ -112,16 +126,28 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     """The epoch records of all trials in the order of their time, each with its `trial_name`; a half-written line
     is left out."""
     files = sorted(folder.glob(f"*/{RESULTS}"))
-    records = [record | {"trial_name": path.parent.name} for path in files for record in _lines(path)]
+    records = [record | {"trial_name": path.parent.name} for path in files for record in read_lines(path)]
     return sorted(records, key=lambda record: record["timestamp"])
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines():
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects in a file, one a line; broken lines are left out, and there are none where there is no file."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
-            yield json.loads(line)
+            value = json.loads(line)
         except ValueError:
             continue
+        if isinstance(value, dict):
+            yield value
+
+
+def cut_half_line(path: Path) -> None:
+    """Drop the line that a killed process was writing: the next one would stand behind it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def code_facts() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 `optuna-dashboard runs/NAME/study.journal` shows it while the search runs.
 """
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 from search_spaces import Space, suggest
+from trainable.errors import UserError
 
 JOURNAL = "study.journal"
 """Optuna's journal in the experiment's folder."""
@@ -23,8 +25,59 @@ TRIAL = "trial"
 
 
 def journal_storage(folder: Path) -> JournalStorage:
-    """The storage of the experiment in `folder`."""
-    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    """The storage of the experiment in `folder`; UserError where the journal that is there can't be read."""
+    path = folder / JOURNAL
+    try:
+        if path.is_file():
+            _cut_half_line(path)
+            _check_lines(path)
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        _check_trials(storage)
+        return storage
+    except Exception as error:  # Optuna repeats each line as it stands, and raises nearly everything on a wrong one
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: isn't the journal that was written ({type(error).__name__}: {reason}); move this file away and "
+            "resume: the trials themselves are in their own folders"
+        ) from None
+
+
+def _cut_half_line(path: Path) -> None:
+    """Drop what a killed search was writing: Optuna would leave it out, and then write the next line behind it."""
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def _check_lines(path: Path) -> None:
+    """ValueError with the number of the first line that isn't JSON; Optuna finds the last one only when it writes."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+
+
+def _check_trials(storage: JournalStorage) -> None:
+    """Whatever Optuna raises for a trial that it would not have written, such as a complete one without a score."""
+    for study in storage.get_all_studies():
+        for trial in storage.get_all_trials(study._study_id, deepcopy=False):
+            trial._validate()
+            if trial.values is not None and len(trial.values) != len(study.directions):
+                raise ValueError(f"trial {trial.number} has {len(trial.values)} scores")
+
+
+def new_journal(folder: Path) -> JournalStorage:
+    """The storage of a search that begins, or that begins again: the trials' folders say what belongs into it.
+
+    The lock that a killed search leaves would hold up every write for half a minute.
+    """
+    for path in folder.glob(f"{JOURNAL}*"):
+        path.unlink()
+    return journal_storage(folder)
 
 
 class StudyLog:
@@ -34,37 +87,38 @@ class StudyLog:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
         self.study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        running = (trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING)
-        self.open = {str(trial.user_attrs.get(TRIAL)): optuna.Trial(self.study, trial._trial_id) for trial in running}
+        self.open: dict[str, optuna.Trial] = {}
 
-    def start(self, key: str, config: dict[str, Any], curve: dict[int, float] | None = None) -> None:
-        """A trial begins, or goes on with `curve` after an earlier search had ended it."""
-        if key in self.open:
-            return
+    def start(self, key: str, config: dict[str, Any]) -> None:
+        """A trial begins."""
         fixed = FixedTrial(config)
         suggest(self.space, fixed)
-        if curve:
-            self.study.add_trial(
-                create_trial(
-                    state=TrialState.RUNNING,
-                    params=fixed.params,
-                    distributions=fixed.distributions,
-                    intermediate_values=curve,
-                    user_attrs={TRIAL: key},
-                )
-            )
-            trial = optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[-1]._trial_id)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                self.study.sampler = PartialFixedSampler(fixed.params, RandomSampler())
-            trial = self.study.ask()
-            suggest(self.space, trial)
-            trial.set_user_attr(TRIAL, key)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.study.sampler = PartialFixedSampler(fixed.params, RandomSampler())
+        trial = self.study.ask()
+        suggest(self.space, trial)
+        trial.set_user_attr(TRIAL, key)
         self.open[key] = trial
 
+    def put_back(self, key: str, config: dict[str, Any], curve: dict[int, float], state: TrialState) -> None:
+        """A trial of an interrupted search, with its score after each epoch."""
+        fixed = FixedTrial(config)
+        suggest(self.space, fixed)
+        trial = create_trial(
+            state=state,
+            value=curve[max(curve)] if state == TrialState.COMPLETE else None,
+            params=fixed.params,
+            distributions=fixed.distributions,
+            intermediate_values=curve,
+            user_attrs={TRIAL: key},
+        )
+        self.study.add_trial(trial)
+        if state == TrialState.RUNNING:
+            self.open[key] = optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[-1]._trial_id)
+
     def report(self, key: str, epoch: int, score: float) -> None:
-        """A trial finished an epoch."""
+        """A trial finished an epoch, for the first time: a study takes no second score of it."""
         self.open[key].report(score, epoch)
 
     def end(self, key: str, state: TrialState, score: float | None = None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces import get_space
-from tuning.engine import Action, Engine
+from tuning.engine import Action, Engine, Status
 from tuning.plan import SearchPlan
 
 
@@ -45,6 +45,8 @@ class Numbered:
 
     def learn(self, key, values):
         return dict(values)
+
+    take_up = learn
 
     def observe(self, key, rung, score):
         self.observed.append((key, rung, score))
@@ -102,3 +104,16 @@ def simulate() -> Callable[..., list[tuple[str, int]]]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def put_back() -> Callable[..., Status]:
+    """`put_back(engine, key, config, curve)`: a trial of an interrupted search; returns its status."""
+
+    def take_up(engine: Engine, key: str, config: dict, curve: dict[int, float], may_go_on: bool = True) -> Status:
+        engine.take_up(key, config)
+        for epoch, score in sorted(curve.items()):
+            engine.relearn(key, epoch, score)
+        return engine.settle(key, max(curve, default=0) if may_go_on else None)
+
+    return take_up

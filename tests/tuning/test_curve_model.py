@@ -1,5 +1,7 @@
 """The Gaussian process over configurations and epochs."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,8 +40,9 @@ def data():
 
 
 def test_the_model_learns_which_dimensions_matter(data):
-    model = CurveModel()
-    model.fit(*data, known=60)
+    model = CurveModel(first_fit=60)
+    model.fit(*data)
+    model.condition(*data)
     mean, deviation = model.predict(np.array([[0.9, 0.1, 0.9], [0.9, 0.9, 0.9], [0.1, 0.5, 0.1]]))
     assert mean[0] > 1
     assert mean[0] == pytest.approx(mean[1], abs=0.4)
@@ -48,8 +51,9 @@ def test_the_model_learns_which_dimensions_matter(data):
 
 
 def test_an_imagined_result_leaves_the_mean_and_takes_the_doubt(data):
-    model = CurveModel()
-    model.fit(*data, known=60)
+    model = CurveModel(first_fit=60)
+    model.fit(*data)
+    model.condition(*data)
     point = np.array([[1.0, 1.0, 0.0]])
     mean, deviation = model.predict(point)
     model.imagine(point)
@@ -58,12 +62,13 @@ def test_an_imagined_result_leaves_the_mean_and_takes_the_doubt(data):
     assert less[0] < deviation[0]
 
 
-def test_the_kernel_is_fitted_anew_only_when_the_results_have_grown(data):
+def test_the_kernel_is_fitted_anew_when_the_results_have_grown_by_a_factor(data):
     points, scores = data
-    model = CurveModel()
-    model.fit(points[:40], normal_scores(scores[:40]), known=40)
+    model = CurveModel(first_fit=40)
+    model.fit(points[:40], normal_scores(scores[:40]))
+    assert model.next_fit == math.ceil(40 * GROWTH)
     kernel = model.kernel
-    model.fit(points[:50], normal_scores(scores[:50]), known=50)
+    model.condition(points[:50], normal_scores(scores[:50]))
     assert model.kernel is kernel
-    model.fit(points, scores, known=int(40 * GROWTH) + 1)
+    model.fit(points, scores)
     assert model.kernel is not kernel

@@ -105,24 +105,26 @@ def test_a_closed_search_lets_epochs_end_and_begins_nothing(make_engine):
 
 
 @given(trials=st.integers(2, 20), slots=st.integers(1, 4))
-def test_an_engine_put_back_together_decides_as_the_one_that_saw_everything(numbered, simulate, quality, trials, slots):
+def test_an_engine_put_back_together_decides_as_the_one_that_saw_everything(
+    numbered, simulate, put_back, quality, trials, slots
+):
     rungs = [1, 2, 4, 8]
     first = Engine(Halving(numbered(), rungs, 2), rungs, trials=trials)
     simulate(first, slots, quality)
     again = Engine(Halving(numbered(), rungs, 2), rungs, trials=trials)
     more = Engine(Halving(numbered(), rungs, 2), rungs, trials=trials + 1)
     for key, trial in first.trials.items():
-        assert again.take_up(key, trial.config, trial.curve, may_go_on=True) is trial.status
-        more.take_up(key, trial.config, trial.curve, may_go_on=True)
+        assert put_back(again, key, trial.config, trial.curve) is trial.status
+        put_back(more, key, trial.config, trial.curve)
     assert again.next_move() == first.next_move()
     assert not more.finished
 
 
-def test_a_trial_cut_off_between_two_rungs_runs_on_to_the_next(make_engine):
+def test_a_trial_cut_off_between_two_rungs_runs_on_to_the_next(make_engine, put_back):
     engine = make_engine([1, 2, 4, 8], first=[{"number": 1}, {"number": 5}])
-    assert engine.take_up("a", {"number": 1}, {1: 0.5, 2: 0.6, 3: 0.7}, may_go_on=True) is Status.RUNNING
+    assert put_back(engine, "a", {"number": 1}, {1: 0.5, 2: 0.6, 3: 0.7}) is Status.RUNNING
     assert engine.trials["a"].target == 4
-    assert engine.take_up("b", {"number": 2}, {}, may_go_on=True) is Status.RUNNING
-    assert engine.take_up("c", {"number": 3}, {1: 0.5}, may_go_on=False) is Status.ENDED
+    assert put_back(engine, "b", {"number": 2}, {}) is Status.RUNNING
+    assert put_back(engine, "c", {"number": 3}, {1: 0.5}, may_go_on=False) is Status.ENDED
     assert engine.policy.sampler.observed == [("a", 1, 0.5), ("a", 2, 0.6), ("c", 1, 0.5)]
     assert engine.first == [{"number": 5}], "what an earlier search tried first isn't tried again"

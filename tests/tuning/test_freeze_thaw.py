@@ -131,11 +131,11 @@ def test_a_decision_has_its_expected_improvement(simulate):
     assert all(note.rank >= 1 for note in moves if note.kind == "promote")
 
 
-def test_an_engine_put_back_together_knows_what_the_first_knew(simulate):
+def test_an_engine_put_back_together_knows_what_the_first_knew(simulate, put_back):
     first, again = search(epochs=70), search(epochs=70)
     simulate(first, 2, score)
     for key, trial in first.trials.items():
-        assert again.take_up(key, trial.config, trial.curve, may_go_on=True) is trial.status
+        assert put_back(again, key, trial.config, trial.curve) is trial.status
     assert sorted(again.policy.results) == sorted(first.policy.results)
     assert again.policy.points == first.policy.points
     assert again.next_move() is None

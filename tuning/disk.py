@@ -1,0 +1,54 @@
+"""What a search will need of the disk, roughly, before it starts."""
+
+import math
+import shutil
+from typing import NamedTuple
+
+from trainable.errors import UserError
+from tuning.plan import Precautions, SearchPlan, architectures_of, size_text
+
+MILLION_PARAMETERS = {
+    "resnet18": 11.2,
+    "resnet34": 21.3,
+    "resnet50": 23.6,
+    "resnet101": 42.6,
+    "resnet152": 58.2,
+    "vit_small": 21.7,
+    "deit_small": 21.7,
+    "swin_tiny": 27.6,
+}
+UNKNOWN_ARCHITECTURE = 30.0
+BYTES_A_PARAMETER = 16
+"""Of a checkpoint: the latest weights, the best ones, and AdamW's two moments, in fp32."""
+CHECKPOINTS_KEPT = 2
+"""Of a running trial."""
+
+
+class DiskNeed(NamedTuple):
+    """Bytes that checkpoints take: those of running trials, and at most those of all others."""
+
+    running: float
+    others: float
+
+
+def expected_need(plan: SearchPlan, slots: int, care: Precautions) -> DiskNeed:
+    """From the space's largest architecture. Decoded images are looked at when they are decoded."""
+    largest = max(MILLION_PARAMETERS.get(arch, UNKNOWN_ARCHITECTURE) for arch in architectures_of(plan.space))
+    checkpoint = largest * 1e6 * BYTES_A_PARAMETER
+    of_all = math.inf if plan.trials is None else plan.trials * checkpoint
+    return DiskNeed(CHECKPOINTS_KEPT * slots * checkpoint, min(of_all, care.limits(plan.keep_weights).most_bytes))
+
+
+def check_disk(plan: SearchPlan, slots: int, care: Precautions) -> str:
+    """What the search needs and what is free, in words; UserError where not even the running trials fit."""
+    place = next(folder for folder in (plan.output, *plan.output.parents) if folder.exists())
+    free, need = shutil.disk_usage(place).free, expected_need(plan, slots, care)
+    least = need.running + care.free_bytes
+    if free < least:
+        raise UserError(
+            f"--output {plan.output}: {size_text(free)} are free, but the checkpoints of {slots} running trials and "
+            f"--min-free {size_text(care.free_bytes)} take {size_text(least)}; make room, or choose another disk"
+        )
+    most = need.running + need.others
+    amount = "as much as there is" if most > free else f"up to {size_text(most)}"
+    return f"checkpoints take {amount} of the {size_text(free)} that are free (--max-size, --min-free)"

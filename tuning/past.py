@@ -1,0 +1,148 @@
+"""The trials of an interrupted search, from their folders alone: what a resumed search and a retried trial go on from.
+
+A trial's params.json, its result.json and its checkpoints are the truth. Decisions and study are brought in line with
+them, and Ray's own state isn't read: it may be seconds older, and names checkpoints that are no longer there.
+"""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from optuna.trial import TrialState
+
+from trainable import metrics
+from trainable.files import RECORD, STATE, broken_files, read_object, read_record, write_text
+from tuning.engine import WORST
+from tuning.plan import SearchPlan
+from tuning.storage import cut_half_line, read_lines
+
+PARAMS, RESULTS, FAILURE = "params.json", "result.json", "failure.txt"
+"""Configuration, one record an epoch, and why a trial failed for good: its first line, and the tail of its log."""
+
+
+class PastTrial(NamedTuple):
+    """A trial as its folder shows it."""
+
+    key: str
+    """Ray's id of it."""
+    folder: Path
+    config: dict[str, Any]
+    records: dict[int, dict[str, Any]]
+    """Of each epoch, in order; of one that was trained again, the last."""
+    saved: int | None
+    """The epoch of its newest checkpoint, from which it can go on: 0 where none was written; None where it is gone."""
+    failed: bool
+
+    @property
+    def number(self) -> int:
+        """Its place in the order of proposals, from 1."""
+        return int(self.folder.name.split("-")[0])
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """Score after each epoch; the worst where a record has none, or one that is no number."""
+        scores = {epoch: record.get(metrics.SCORE, math.nan) for epoch, record in self.records.items()}
+        return {epoch: score if math.isfinite(score) else WORST for epoch, score in scores.items()}
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss was no number at its last epoch."""
+        return bool(self.records) and bool(list(self.records.values())[-1].get(metrics.DIVERGED))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was told to stop, reached its full length, diverged or failed."""
+        return self.failed or (bool(self.records) and bool(list(self.records.values())[-1].get("done")))
+
+    def own_values(self, plan: SearchPlan) -> dict[str, Any]:
+        """What its configuration has of the space, without what all trials share."""
+        return {name: value for name, value in self.config.items() if name not in plan.trial and name != "epochs"}
+
+    def state_in_study(self, epochs: int) -> TrialState:
+        """How it stands in Optuna's terms, given that it ended; `epochs` are the full length."""
+        if self.failed:
+            return TrialState.FAIL
+        return TrialState.COMPLETE if max(self.records, default=0) >= epochs else TrialState.PRUNED
+
+
+def trial_key(experiment: str, number: int) -> str:
+    """Ray's id of a trial, which its folder's name tells too: `3f9a21c0-0007`."""
+    return f"{experiment}-{number:04}"
+
+
+def read_past(folder: Path, experiment: str) -> list[PastTrial]:
+    """The trials of the experiment in `folder`, in the order of their proposal."""
+    found = [read_trial(path, experiment) for path in folder.glob("[0-9]*-*") if path.is_dir()]
+    return sorted((trial for trial in found if trial), key=lambda trial: trial.number)
+
+
+def read_trial(folder: Path, experiment: str) -> PastTrial | None:
+    """The trial in `folder`; None where nothing tells its configuration, so that it hadn't started.
+
+    What a power cut took from the end of result.json is in its newest checkpoint too.
+    """
+    checkpoints = whole_checkpoints(folder)
+    lines = [record for record in read_lines(folder / RESULTS) if metrics.EPOCH in record]
+    config = _configuration(folder, lines)
+    if config is None:
+        return None
+    key = lines[-1]["trial_id"] if lines else trial_key(experiment, int(folder.name.split("-")[0]))
+    newest_record = read_record(checkpoints[-1]) if checkpoints else None
+    history = newest_record["epochs"] if newest_record else []
+    common = {"trial_id": key, "config": config, "timestamp": int(folder.stat().st_mtime)}
+    records = {record[metrics.EPOCH]: common | record for record in [*history, *lines]}
+    saved = [checkpoint_epoch(path) for path in checkpoints if (path / STATE).is_file()]
+    newest = max(saved) if saved else None if checkpoints else 0
+    failed = (folder / FAILURE).is_file()
+    return PastTrial(key, folder, config, {epoch: records[epoch] for epoch in sorted(records)}, newest, failed)
+
+
+def _configuration(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """A trial's params.json; where that is broken, what its records say."""
+    config = read_object(folder / PARAMS)
+    return config or next((record["config"] for record in records if "config" in record), None)
+
+
+def configuration_text(config: dict[str, Any]) -> str:
+    """The content of params.json."""
+    return json.dumps(config, indent=2, sort_keys=True, default=str)
+
+
+def mend(folder: Path, experiment: str) -> None:
+    """Bring a trial's files in order after whatever ended the search: no broken checkpoint, no half line, no gap."""
+    drop_broken(folder)
+    trial = read_trial(folder, experiment)
+    if trial is None:
+        return
+    if read_object(folder / PARAMS) is None:
+        write_text(folder / PARAMS, configuration_text(trial.config))
+    known = [record.get(metrics.EPOCH) for record in read_lines(folder / RESULTS)]
+    cut_half_line(folder / RESULTS)
+    if known != list(trial.records):
+        text = "".join(json.dumps(record) + "\n" for record in trial.records.values())
+        write_text(folder / RESULTS, text)
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """A trial's checkpoints that were written to their end, oldest first; their files aren't looked into."""
+    return [path for path in sorted(folder.glob("checkpoint_*")) if read_record(path) is not None]
+
+
+def drop_broken(folder: Path) -> None:
+    """Delete a trial's newest checkpoints while they are unfinished, or hold a file that isn't what was written.
+
+    What lies before a good one was good when that was begun.
+    """
+    for path in sorted(folder.glob("checkpoint_*"), reverse=True):
+        record = read_record(path)
+        if record is not None and not broken_files(path, record):
+            return
+        shutil.rmtree(path)
+
+
+def checkpoint_epoch(folder: Path) -> int:
+    """The epoch after which a checkpoint was written."""
+    record = json.loads((folder / RECORD).read_text())
+    return int(record["epochs"][-1][metrics.EPOCH])

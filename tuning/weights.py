@@ -1,0 +1,113 @@
+"""Which weights of a search stay on the disk, and what happens where the disk gets full."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from trainable import metrics
+from trainable.files import BEST, MODEL, STATE, WEIGHTS
+from tuning.executor import Executor
+from tuning.past import PastTrial, whole_checkpoints
+from tuning.plan import Limits, size_text
+from tuning.storage import prune_weights, weights_to_keep
+
+LOOK_EVERY_S = 10
+
+
+class WeightKeeper(Callback):
+    """Deletes weights that nothing needs; predictions and records stay.
+
+    What stays: of running trials the two newest checkpoints, of paused ones the newest, of ended ones too if they are
+    among the best, but only the weights of the best epoch where the full length is reached. Where all checkpoints
+    together are too large, the least promising paused trials end. Where the disk is nearly full, no trial begins.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits,
+        say: Callable[[str], None],
+        executor: Executor | None = None,
+        ended: Iterable[PastTrial] = (),
+    ) -> None:
+        self.folder = folder
+        self.limits = limits
+        self.say = say
+        self.executor = executor
+        self.scores = {
+            trial.folder.name: (max(trial.curve.values()), trial.config["arch"]) for trial in ended if trial.records
+        }
+        """Best top-1 and architecture of each ended trial."""
+        self.saved: set[Trial] = set()
+        """Trials that have written a checkpoint since the last look."""
+        self.next_look = 0.0
+        self.is_full = False
+        """Whether too little of the disk is free."""
+        self._prune_ended()
+
+    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        """A trial has written a checkpoint."""
+        self.saved.add(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        """A trial has ended, so the ranking may have changed."""
+        last = trial.last_result or {}
+        if metrics.BEST_TOP1 not in last:
+            return
+        self.scores[str(trial)] = (last[metrics.BEST_TOP1], trial.config["arch"])
+        self._leave_newest(trial)
+        if last[metrics.EPOCH] >= trial.config.get("epochs", 0):
+            best_is_newest = last[metrics.BEST_EPOCH] == last[metrics.EPOCH]
+            prune_weights(self._checkpoints(str(trial)), (STATE, BEST if best_is_newest else MODEL))
+        self._prune_ended()
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
+        """Ray's loop went round once."""
+        if time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + LOOK_EVERY_S
+        for trial in [trial for trial in self.saved if trial.status == Trial.PAUSED]:
+            self._leave_newest(trial)
+        self.saved.clear()
+        if self.executor is not None and self._weights_bytes() > self.limits.most_bytes:
+            self._give_up(self.executor)
+        self._look_at_the_disk()
+
+    def _checkpoints(self, name: str) -> list[Path]:
+        return sorted((self.folder / name).glob("checkpoint_*"))
+
+    def _leave_newest(self, trial: Trial) -> None:
+        for folder in whole_checkpoints(self.folder / str(trial))[:-1]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _prune_ended(self) -> None:
+        for name in set(self.scores) - weights_to_keep(self.scores, self.limits.keep):
+            prune_weights(self._checkpoints(name), WEIGHTS)
+
+    def _weights_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.glob("*/checkpoint_*/*") if path.exists())
+
+    def _give_up(self, executor: Executor) -> None:
+        """End the least promising paused trial; Ray lets go of it before the next look."""
+        key = executor.give_up("its weights made room: it promised least of the trials that waited")
+        if key is not None:
+            name = executor.folders[key].name
+            prune_weights(self._checkpoints(name), WEIGHTS)
+            self.say(f"{name} ends: checkpoints take more than {size_text(self.limits.most_bytes)} (--max-size)")
+
+    def _look_at_the_disk(self) -> None:
+        free = shutil.disk_usage(self.folder).free
+        was_full, self.is_full = self.is_full, free < self.limits.free_bytes
+        if self.is_full and self.executor is not None:
+            self._give_up(self.executor)
+        if self.is_full and not was_full:
+            self.say(
+                f"{size_text(free)} of the disk are free, less than --min-free {size_text(self.limits.free_bytes)}: "
+                f"no trial begins until there is more; running ones go on"
+            )
+        elif was_full and not self.is_full:
+            self.say(f"{size_text(free)} of the disk are free again: trials begin again")
