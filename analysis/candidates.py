@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from trainable.files import PREDICTIONS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+LARGEST_LOGITS_BYTES = 2**31
+"""Logits on `select` take as much for a million images of a thousand classes: a file that says more is broken."""
 
 
 class Candidate(NamedTuple):
@@ -51,12 +54,18 @@ def read_candidate(path: Path, dataset: str) -> Candidate | None:
 
 
 def read_logits(path: Path) -> np.ndarray:
-    """The float16 logits (images, classes) that a checkpoint keeps."""
+    """The float16 logits (images, classes) that a checkpoint keeps; UserError for anything else, unread."""
     try:
-        with path.open("rb") as file, np.load(file) as predictions:
-            return predictions["logits"]
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise UserError(f"{path}: can't be read ({error}); move this trial's folder away and export again") from None
+        with ZipFile(path) as archive, archive.open("logits.npy") as member:
+            if archive.getinfo("logits.npy").file_size > LARGEST_LOGITS_BYTES:
+                raise ValueError(f"its logits would take more than {LARGEST_LOGITS_BYTES / 2**30:g} GiB")
+            logits = np.lib.format.read_array(member, allow_pickle=False)
+        if logits.ndim != 2 or logits.dtype.kind != "f":
+            raise ValueError("its logits aren't numbers (images, classes)")
+        return logits
+    except Exception as error:  # on broken bytes zipfile, zlib and NumPy raise nearly everything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: can't be read ({reason}); move this trial's folder away and export again") from None
 
 
 def check_logits(candidates: Sequence[Candidate], images: int, classes: int) -> None:

@@ -1,5 +1,6 @@
 """The export's README.md: what the ensemble is, what it reached and on what, and what it can't tell."""
 
+import html
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.manifest import Figures, Manifest
 from analysis.tables import cell_text
+from trainable.escape import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -63,17 +65,17 @@ def model_card(manifest: Manifest, facts: dict[str, Any], trials: "DataFrame", d
     count = len(manifest.members)
     parts = ((name, facts["images"][name]) for name in ("train", "select", "holdout", "test"))
     return TEXT.format(
-        experiment=manifest.experiment,
+        experiment=markdown_text(manifest.experiment),
         members="1 model" if count == 1 else f"{count} models",
         classes=len(manifest.classes),
         temperature=manifest.temperature,
         figures=figures_table(manifest),
         trials=members_table(manifest, trials),
-        data=data,
+        data=printable(str(data)).replace("`", r"\x60"),
         images=", ".join(f"{number:,} {name}" for name, number in parts),
         dataset=manifest.dataset,
         search=search_text(facts, trials),
-        target=shlex.quote(str(target)),
+        target=printable(shlex.quote(str(target))),
         target_text=str(target),
         size=manifest.members[0].image_size,
         created=f"{manifest.created:%Y-%m-%d %H:%M} UTC",
@@ -110,10 +112,10 @@ def search_text(facts: dict[str, Any], trials: "DataFrame") -> str:
     plan = facts["plan"]
     states = ", ".join(f"{number} {state}" for state, number in trials["state"].value_counts().items())
     return (
-        f"Space {plan['space']['name']}, {len(trials)} trials ({states}) of at most {plan['epochs']} epochs, scheduler "
-        f"{plan['scheduler']}, sampler {plan['sampler']}, seed {plan['seed']}: {trials['epochs'].sum():,} epochs, "
-        f"{trials['seconds'].sum() / 3600:.2f} hours of training.\n\n"
-        f"    {shlex.join(facts['command'])}\n\n"
+        f"Space {markdown_text(plan['space']['name'])}, {len(trials)} trials ({states}) of at most {plan['epochs']} "
+        f"epochs, scheduler {plan['scheduler']}, sampler {plan['sampler']}, seed {plan['seed']}: "
+        f"{trials['epochs'].sum():,} epochs, {trials['seconds'].sum() / 3600:.2f} hours of training.\n\n"
+        f"    {printable(shlex.join(facts['command']))}\n\n"
         f"Code: commit {facts['git_commit'] or 'unknown'}."
     )
 
@@ -124,6 +126,11 @@ def figures_cells(figures: Figures) -> tuple[str, str, str]:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
+    """A Markdown table of plain text."""
+    lines = ([markdown_text(cell) for cell in line] for line in (header, ["---"] * len(header), *rows))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown_text(text: str) -> str:
+    """The text as Markdown and HTML show it literally, on one line."""
+    return "".join(f"\\{each}" if each in "\\`|[]*" else html.escape(each, quote=False) for each in printable(text))

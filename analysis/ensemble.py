@@ -102,7 +102,7 @@ def build_member(folder: Path, member: MemberModel, num_classes: int, device: to
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: doesn't hold the weights of {config.arch} ({reason}); {EXPORT_AGAIN}") from None
     module = nn.Sequential(Normalise(member.mean, member.std), model.to(memory_format=torch.channels_last))
     return module.to(device).eval()

@@ -2,6 +2,8 @@
 
 [bold]python -m analysis.experiment runs/NAME[/]  prints a table, also while the search runs.
 
+[bold]python -m analysis.experiment runs/NAME --verify[/]  checks all files against each other and experiment.json.
+
 [bold]python -m analysis.experiment runs/NAME --csv trials.csv[/]  writes it as CSV; [bold]--csv -[/] to stdout.
 """
 
@@ -16,6 +18,7 @@ from analysis._checkpoints import Checkpoint, newest_checkpoint
 from trainable import metrics
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError, UserError
+from trainable.escape import csv_cell, printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 EXPERIMENT = "experiment.json"
-PARAMS, RESULTS, ERROR = "params.json", "result.json", "error.txt"
-"""Ray's files in a trial's folder: configuration, one record an epoch, and the traceback of a failure."""
+PARAMS, RESULTS, ERROR = "params.json", "result.json", "failure.txt"
+"""A trial's files: its configuration, one record an epoch, and why it failed for good, written by the search."""
 
 State = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
 """`stopped` ended before its full length; `unfinished` runs, waits to be promoted, or was interrupted."""
@@ -41,13 +44,16 @@ def main(
     folder: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")],
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write CSV instead of the table.")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only the best N trials.", show_default="all")] = None,
-) -> None:
-    """Load the experiment and show it."""
+    verify: Annotated[bool, typer.Option("--verify", help="Check all files of the experiment instead.")] = False,
+) -> int:
+    """Load the experiment and show it, or look through its files."""
+    if verify:
+        return show_verification(folder)
     trials = load_experiment(folder)
     shown = trials.head(top) if top else trials
     if csv is not None:
         write_csv(shown, csv)
-        return
+        return 0
     from analysis.tables import fitting_columns, trials_table, wide_console
 
     console = wide_console()
@@ -55,13 +61,28 @@ def main(
     columns = fitting_columns(shown, [*SHOWN_FIRST, *others], console.width)
     console.print(trials_table(shown, columns))
     if len(columns) < len(SHOWN_FIRST) + len(others):
-        print(f"without {', '.join([*SHOWN_FIRST, *others][len(columns) :])}: for these use a wider window, or --csv")
+        left_out = printable(", ".join([*SHOWN_FIRST, *others][len(columns) :]))
+        print(f"without {left_out}: for these use a wider window, or --csv")
     if len(shown) < len(trials):
         print(f"the best {len(shown)} of {len(trials)} trials")
+    return 0
+
+
+def show_verification(folder: Path) -> int:
+    """Print what is wrong with the experiment's files; returns 1 if anything is."""
+    from analysis.verification import verify
+
+    counts, wrong = verify(folder)
+    for line in wrong:
+        print(printable(line))
+    seen = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"{folder}: {seen}: " + (f"{len(wrong)} things are wrong" if wrong else "all is as it was written"))
+    return 1 if wrong else 0
 
 
 def write_csv(trials: "DataFrame", csv: str) -> None:
     """Write the trials to the file `csv`, or to stdout where it is `-`."""
+    trials = trials.rename(columns=csv_cell).map(csv_cell)
     if csv == "-":
         print(trials.to_csv(index=False), end="")
         return

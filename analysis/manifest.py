@@ -1,12 +1,15 @@
 """`ensemble.json`: what an exported ensemble is made of. It is written last, so that its presence means complete."""
 
 import json
+import math
+import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from trainable.config import LARGEST_IMAGE, SMALLEST_IMAGE
 from trainable.errors import UsageError, UserError
 
 MANIFEST, CARD, MEMBERS = "ensemble.json", "README.md", "members"
@@ -14,6 +17,13 @@ SCHEMA_VERSION: Final = 1
 """Raise it when an older program would read a new ensemble.json wrongly."""
 
 EXPORT_AGAIN = "export it again: python -m analysis.export runs/NAME"
+
+REBUILD: Final = {"arch", "patch_size"}
+"""Fields of TrialConfig that decide the shape of a model; its rates do nothing in prediction."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -43,12 +53,19 @@ class MemberModel(_Part):
     file: str
     """Its weights, relative to the ensemble's folder."""
     config: dict[str, Any]
-    """Fields of TrialConfig that decide the shape of the model."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    """The fields of `REBUILD`. Others may not come from a file: `pretrained` would read another one, or the network."""
+    mean: tuple[Finite, ...] = Field(min_length=3, max_length=3)
+    std: tuple[Positive, ...] = Field(min_length=3, max_length=3)
     """Normalisation of pixels in 0..1, one value a channel."""
-    image_size: int
+    image_size: int = Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)
     """Side of its square images in pixels."""
+
+    @field_validator("config")
+    @classmethod
+    def _check_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        if other := sorted(config.keys() - REBUILD):
+            raise ValueError(f"{other[0]!r} must not be here; known are {', '.join(sorted(REBUILD))}")
+        return config
 
 
 class Member(MemberModel):
@@ -63,12 +80,12 @@ class Manifest(_Part):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     experiment: str
-    classes: tuple[ClassEntry, ...]
-    members: tuple[Member, ...]
+    classes: tuple[ClassEntry, ...] = Field(min_length=2)
+    members: tuple[Member, ...] = Field(min_length=1)
     """Best first."""
-    weights: tuple[float, ...]
+    weights: tuple[Share, ...]
     """Share of each member in the mean of the logits; they add up to 1."""
-    temperature: float
+    temperature: Positive
     """What the mean of the logits is divided by before the softmax."""
     select: Figures
     """On the images that chose the members."""
@@ -79,6 +96,14 @@ class Manifest(_Part):
     versions: dict[str, str]
     created: datetime
 
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if len(self.weights) != len(self.members) or not math.isclose(sum(self.weights), 1, abs_tol=1e-3):
+            raise ValueError(
+                f"weights {self.weights} must be one for each of {len(self.members)} members and add up to 1"
+            )
+        return self
+
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a complete export whose member files are there; each failure is a one-line error."""
@@ -88,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
         version = values["schema_version"]
     except OSError:
         raise _no_export(folder) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: can't be read ({type(error).__name__}: {error}); {EXPORT_AGAIN}") from None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: schema version {version!r}, but this program reads {SCHEMA_VERSION}; update it")
@@ -96,12 +121,22 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {field}: {first['msg']}; {EXPORT_AGAIN}") from None
-    missing = [member.file for member in manifest.members if not (folder / member.file).is_file()]
+        field = "".join(f"{part}: " for part in (".".join(str(part) for part in first["loc"]),) if part)
+        raise UserError(f"{path}: {field}{first['msg']}; {EXPORT_AGAIN}") from None
+    if outside := [member.file for member in manifest.members if not _is_inside(folder, member.file)]:
+        raise UserError(f"{path}: member file {outside[0]!r} leads outside of {folder}; do not use this ensemble")
+    missing = [member.file for member in manifest.members if not os.path.isfile(folder / member.file)]
     if missing:
         raise UserError(f"{folder}: {missing[0]} is missing ({len(missing)} in all); {EXPORT_AGAIN}")
     return manifest
+
+
+def _is_inside(folder: Path, file: str) -> bool:
+    """Whether a member's file lies in the folder itself: not behind `..`, another root or a link."""
+    try:
+        return (folder / file).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # no path at all: too long, or with a zero byte
+        return False
 
 
 def _no_export(folder: Path) -> UserError:

@@ -9,15 +9,13 @@ import torch
 
 from analysis.candidates import Candidate
 from analysis.ensemble import Ensemble
-from analysis.manifest import MEMBERS, MemberModel
+from analysis.manifest import MEMBERS, REBUILD, MemberModel
 from trainable.architectures import build_model, normalisation
 from trainable.data.dataset import Dataset
 from trainable.device import choose_device
 from trainable.errors import UserError
 from trainable.training import EVAL_BATCH
 
-REBUILD = {"arch", "patch_size"}
-"""Fields of TrialConfig that decide the shape of a model; its rates do nothing in prediction."""
 FAITHFUL = 0.25
 """Largest distance of recomputed logits from the kept ones, relative to these.
 

@@ -3,10 +3,10 @@
 [bold]python -m analysis.predict runs/NAME/ensemble IMAGES -o best_test_preds.csv[/]  writes one row an image.
 
 IMAGES are files, or folders that are searched with all folders below. Without -o the rows go to stdout. An image that
-can't be decoded gets a row that says why; the exit code is then 3.
+can't be decoded gets a row that says why; the exit code is then 3. Text that a spreadsheet would run as a
+formula gets an apostrophe in front.
 """
 
-import csv
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,6 +18,7 @@ import typer
 
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError
+from trainable.escape import write_csv
 
 if TYPE_CHECKING:
     from analysis.decoding import Decoded
@@ -60,12 +61,15 @@ def write_predictions(ensemble: "Ensemble", batches: Iterable["Decoded"], file: 
     """One CSV row an image, in the order of the batches; returns how many images couldn't be decoded."""
     from trainable.predictions import COLUMNS
 
-    writer = csv.DictWriter(file, fieldnames=[*COLUMNS, "error"], restval="")
-    writer.writeheader()
     broken = 0
-    for batch in batches:
-        writer.writerows(batch_rows(ensemble, batch))
-        broken += len(batch.errors)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal broken
+        for batch in batches:
+            yield from batch_rows(ensemble, batch)
+            broken += len(batch.errors)
+
+    write_csv(file, [*COLUMNS, "error"], rows())
     return broken
 
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trainable import metrics
+from trainable.escape import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,10 +42,10 @@ def trials_table(trials: "DataFrame", columns: Sequence[str]) -> Table:
         words = trials[name].dtype.kind not in "fiu"
         # the name of a trial is what one copies: on a narrow terminal the others give way
         width = longest_text(trials, name) if name == "trial" else None
-        title = TITLES.get(name, name)
+        title = Text(column_title(name))  # not a plain string, in which rich would look for markup
         table.add_column(title, justify="left" if words else "right", no_wrap=width is not None, min_width=width)
     for row in trials[list(columns)].itertuples(index=False):
-        table.add_row(*(cell_text(name, value) for name, value in zip(columns, row, strict=True)))
+        table.add_row(*(Text(cell_text(name, value)) for name, value in zip(columns, row, strict=True)))
     return table
 
 
@@ -60,11 +62,16 @@ def fitting_columns(trials: "DataFrame", columns: Sequence[str], width: int) -> 
 
 def longest_text(trials: "DataFrame", name: str) -> int:
     """Characters of a column's longest cell or of its title."""
-    return max(len(TITLES.get(name, name)), *(len(cell_text(name, value)) for value in trials[name]))
+    return max(len(column_title(name)), *(len(cell_text(name, value)) for value in trials[name]))
+
+
+def column_title(name: str) -> str:
+    """The heading of a column: names of configuration values come from a trial's params.json."""
+    return TITLES.get(name) or printable(name)
 
 
 def cell_text(name: str, value: Any) -> str:
-    """One value as people read it."""
+    """One value as people read it; the names of trials and architectures are what some file says."""
     if value is None or value != value:  # NaN: the only value that differs from itself
         return "-"
     if name in (metrics.BEST_TOP1, metrics.SELECT_TOP5):
@@ -75,4 +82,4 @@ def cell_text(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:.3g}"
-    return str(value)
+    return printable(str(value))

@@ -151,8 +151,7 @@ def run_driver(folder: Path, rng: random.Random, nodes: Any, is_last: bool) -> C
         number = DRIVER_FAULTS.get(kind)
         if number and wait_for_epoch(folder, driver):
             time.sleep(rng.uniform(0, 1))
-            os.kill(int(driver.pid or 0), number)
-            faults[kind] += 1
+            faults[kind] += signalled(driver.pid, number)
         driver.join(PATIENCE_S)
     finally:
         driver.kill()
@@ -181,11 +180,17 @@ def break_trial(folder: Path, rng: random.Random, nodes: Any) -> list[str]:
         nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
         nodes.add_node(num_cpus=1)
         return [kind]
+    number = signal.SIGTERM if kind == LEAVE else signal.SIGKILL
+    return [kind] if signalled(read_begun(folder)[-1].process, number) else []
+
+
+def signalled(process: int | None, number: int) -> bool:
+    """Send a signal; returns whether there was still such a process."""
     try:
-        os.kill(read_begun(folder)[-1].process, signal.SIGTERM if kind == LEAVE else signal.SIGKILL)
+        os.kill(process or 0, number)
     except ProcessLookupError:
-        return []
-    return [kind]
+        return False
+    return bool(process)
 
 
 def cut_short(folder: Path, rng: random.Random) -> bool:

@@ -144,9 +144,10 @@ def _number(text: str, dimension: Float | Int) -> Any:
     whole = isinstance(dimension, Int)
     try:
         number = int(text) if whole else float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+        finite = math.isfinite(number)
+    except (ValueError, OverflowError):  # the second of a whole number that no float can hold
+        finite = False
+    if not finite:
         what = "whole number" if whole else "number"
         raise SpaceError(f"{text.strip()!r} is not a {what}; e.g. {dimension.name}={dimension.low}:{dimension.high}")
     return number

@@ -1,4 +1,4 @@
-"""Find a space by its name, or read a user's own from a .toml or .py file.
+"""Find a space by its name, or read a user's own from a .toml or .py file. A .py file is code: it is run.
 
 name = "my-models"
 
@@ -13,6 +13,7 @@ high = 1e-2
 log = true
 """
 
+import os
 import runpy
 import tomllib
 import traceback
@@ -46,11 +47,11 @@ def get_space(name_or_path: str) -> Space:
     """
     if name_or_path in _SPACES:
         return _SPACES[name_or_path]
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if path.suffix not in (".toml", ".py"):
         hint = did_you_mean(name_or_path, _SPACES)
         raise SpaceError(f"unknown space {name_or_path!r}; {hint}; or give the path of a .toml or .py file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SpaceError(f"{path}: no such file; a space is a .toml or .py file, or one of {', '.join(_SPACES)}")
     space = _read_toml(path) if path.suffix == ".toml" else _run_python(path)
     _check_trainable(space, path)
@@ -60,8 +61,9 @@ def get_space(name_or_path: str) -> Space:
 def _read_toml(path: Path) -> Space:
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        repr(data)  # ValueError for a hexadecimal of more digits than Python writes, also in a message
         return Space.model_validate({"name": path.stem, **data})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, SpaceError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # tomllib's and Python's own, and SpaceError
         raise SpaceError(f"{path}: {_flat(error)}") from error
 
 

@@ -18,8 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from search_spaces.errors import SpaceError, did_you_mean, one_line
 
+WHOLE_LIMIT = 2**63
+"""Whole numbers stay below it, as in TOML: larger ones have no float, and so no middle and no logarithm."""
+
 
 def _scalar(value: Any) -> Any:
+    if isinstance(value, int) and not -WHOLE_LIMIT <= value < WHOLE_LIMIT:
+        raise ValueError("must be below 2^63")
     if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ValueError("must be a string, a finite number or a boolean")
@@ -27,7 +32,7 @@ def _scalar(value: Any) -> Any:
 
 Scalar = Annotated[bool | int | float | str, PlainValidator(_scalar)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Whole = Annotated[int, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True, ge=-WHOLE_LIMIT, lt=WHOLE_LIMIT)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
 Condition = dict[str, tuple[Scalar, ...]]
 

@@ -131,6 +131,11 @@ def _create(config: TrialConfig, arguments: dict[str, Any]) -> nn.Module:
         return timm.create_model(timm_name(config.arch), **arguments)
     except Exception as error:  # timm's models raise whatever their constructors happen to
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if isinstance(config.pretrained, Path) and "weights_only" in reason:  # timm's advice is to read it all the same
+            raise UserError(
+                f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: no weights, or a pickle of "
+                "more than tensors and plain values, which could run code and isn't read; give a .safetensors file"
+            ) from None
         if config.pretrained is False:
             raise UserError(f"{config.arch}: timm can't build it with {arguments}: {reason}") from error
         raise UserError(

@@ -1,6 +1,7 @@
 """What a training leaves on disk: a trial's checkpoint folder, and the single run's `.pth.tar` files."""
 
 import json
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,9 @@ def read_single_run(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
         return TrialConfig.model_validate(content["config"]), content
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the latest.pth.tar of a run, or its folder") from None
+    except pickle.UnpicklingError:  # torch's advice is to read it all the same
+        reason = "it is broken, or holds more than tensors and plain values"
+        raise UserError(f"{path}: not a readable checkpoint of a single run ({reason})") from None
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a readable checkpoint of a single run ({reason})") from None
@@ -143,7 +147,7 @@ def read_single_run(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
 
 def continue_single_run(training: Training, content: dict[str, Any]) -> None:
     """Put the content of a `latest.pth.tar` back into `training`."""
-    if "training" not in content:
+    if not isinstance(content.get("training"), dict):
         raise UserError("this checkpoint can't be continued; give latest.pth.tar instead of best.pth.tar")
     load_training_state(training, content["training"], content["state_dict"])
     training.best_weights = content["best_weights"]

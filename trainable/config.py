@@ -14,6 +14,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
 """What the single run uses for a rate that isn't given, where the architecture has it."""
 
+SMALLEST_IMAGE, LARGEST_IMAGE = 8, 1024
+"""Sides in pixels that a model may be built for."""
+
 ARCHITECTURES = {
     "resnet18": "resnet18",
     "resnet34": "resnet34",
@@ -36,7 +39,7 @@ class TrialConfig(BaseModel):
 
     data: Path
     """Folder of labelled images, in the Tiny-ImageNet or the class-folder layout."""
-    image_size: int | None = Field(default=None, ge=8, le=1024)
+    image_size: int | None = Field(default=None, ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)
     """Side of the square images in pixels; by default the images' own, down to a multiple of 32, at most 224."""
     arch: str = "swin_tiny"
     """Architecture: resnet18/34/50/101/152, vit_small, deit_small, swin_tiny, or any timm name."""
@@ -91,7 +94,7 @@ def make_config(values: dict[str, Any], origin: str, error_type: type[UserError]
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][:1])
-        raise error_type(f"{origin}: {field} = {values.get(field)!r}: {first['msg']}") from None
+        raise error_type(f"{origin}: {field} = {values.get(field)!r:.100}: {first['msg']}") from None
 
 
 def load_config(path: Path, **overrides: Any) -> TrialConfig:
@@ -100,7 +103,7 @@ def load_config(path: Path, **overrides: Any) -> TrialConfig:
         values = json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give the params.json of a trial") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); give the params.json of a trial") from None
     if isinstance(values, dict):
         values = values.get("config", values)

@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from trainable.errors import UserError
+from trainable.escape import printable
 
 UNDERSCORES_ARE_DASHES = {"token_normalize_func": lambda token: token.replace("_", "-")}
 """Command settings that accept `--lr_base` wherever `--lr-base` is an option."""
@@ -22,7 +23,7 @@ def run_app(app: typer.Typer) -> None:
         code: Any = app(standalone_mode=False)
     except (UserError, TyperException) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

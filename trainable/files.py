@@ -65,7 +65,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where it isn't there or isn't whole."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -10,7 +10,6 @@ It trains on all published training images and chooses its best epoch on `val`, 
 reports was used for that choice. A search (python -m tuning.run) keeps `val` for its final figures alone.
 """
 
-import csv
 import itertools
 from datetime import datetime
 from functools import partial
@@ -27,6 +26,7 @@ from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import USING_DIGITS, choose_data
 from trainable.data.digits import write_digits
 from trainable.errors import UsageError, UserError
+from trainable.escape import write_csv
 from trainable.files import write_atomically
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def continue_run(path: Path, device: str, threads: int | None) -> None:
     training = build_training(config, device, threads)
     continue_single_run(training, content)
     print(f"{file}: {training.epoch} of {config.epochs} epochs are done")
+    if training.micro_batch_note:
+        print(training.micro_batch_note)
     train(training, file.parent)
 
 
@@ -190,9 +192,7 @@ def save_epoch(training: "Training", record: dict[str, Any], folder: Path) -> No
 
     def write_metrics(path: Path) -> None:
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(record))
-            writer.writeheader()
-            writer.writerows(training.history)
+            write_csv(file, list(record), training.history)
 
     write_atomically(folder / METRICS, write_metrics)
 
@@ -211,10 +211,8 @@ def predict_test(training: "Training", folder: Path) -> None:
     names = [Path(dataset.cache.names[row]).name for row in rows]
 
     def write(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=COLUMNS)
-            writer.writeheader()
-            writer.writerows(prediction_rows(names, probabilities, dataset.classes))
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            write_csv(file, COLUMNS, prediction_rows(names, probabilities, dataset.classes))
 
     write_atomically(folder / TEST_PREDICTIONS, write)
 

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher, SearchGenerator
 from trainable import metrics
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
-from tuning.failures import cause_of, failure_reason, write_failure
+from tuning.failures import cause_of, failure_reason, is_memory, write_failure
 from tuning.past import FAILURE, PastTrial, read_trial, trial_key
 from tuning.plan import SearchPlan
 from tuning.policies import make_engine
@@ -50,10 +50,12 @@ class Executor:
         past: Sequence[PastTrial] = (),
         earlier: Sequence[Earlier] = (),
         retries: int = 0,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.plan = plan
         self.slots = slots
         self.retries = retries
+        self.say = say
         self.experiment = experiment_id(plan.folder)
         self.folders = {trial.key: trial.folder for trial in past}
         taken = {trial.number for trial in past}
@@ -135,6 +137,9 @@ class Executor:
 
     def fail(self, key: str, reason: str) -> bool:
         """A trial broke; returns whether it is tried again."""
+        if self.slots > 1 and is_memory(reason):
+            self.slots -= 1
+            self.say(f"memory is short: {self.slots} trials at once from now on")
         self.failures[key] += 1
         if self.failures[key] <= self.retries and not self.engine.closed:
             paused = self.engine.trials[key].status is Status.PAUSED  # it broke while it was saved

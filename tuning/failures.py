@@ -29,6 +29,11 @@ def cause_of(reason: str) -> str:
     return re.sub(r"\S*/\S*|[\w.+-]*\d[\w.+-]*", "", reason)
 
 
+def is_memory(reason: str) -> bool:
+    """Whether Ray's memory monitor ended the process since the machine's memory ran short."""
+    return "OutOfMemoryError" in reason or "running low on memory" in reason
+
+
 def write_failure(trial: Trial) -> None:
     """Keep in the trial's folder why it failed for good, and how its log ends."""
     parts = [failure_reason(trial)]

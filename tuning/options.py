@@ -17,7 +17,9 @@ def _option(panel: str, text: str, *flags: str, **limits: Any) -> Any:
     return typer.Option(*flags, help=escape(text), rich_help_panel=panel, **limits)
 
 
-SpaceName = Annotated[str, _option(SEARCH, f"What may vary: {', '.join(names())}, or a .toml or .py file.")]
+SpaceName = Annotated[
+    str, _option(SEARCH, f"What may vary: {', '.join(names())}, or a .toml file, or a .py file, which is run.")
+]
 Settings = Annotated[
     list[str] | None,
     _option(

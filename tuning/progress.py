@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainable import metrics
+from trainable.escape import printable
 from tuning.decisions import DecisionLog, RungRow, rung_table
 from tuning.engine import Decision
 from tuning.failures import failure_reason
@@ -228,7 +229,8 @@ class Progress(Callback):
 
     def say(self, text: str) -> None:
         """A line that a person should read also where a live table is shown."""
-        self.console.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False, soft_wrap=True, markup=False)
+        line = f"{time.strftime('%H:%M:%S')} {printable(text)}"
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:

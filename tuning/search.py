@@ -145,7 +145,9 @@ def run_search(
     progress = Progress(plan, expected_epochs, dashboard, console)
     progress.remember(past)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # its JSON logger loses epochs, see RecordLog
-    executor = Executor(plan, slots.concurrent, past, earlier, care.retries) if plan.decides_itself else None
+    executor = (
+        Executor(plan, slots.concurrent, past, earlier, care.retries, progress.say) if plan.decides_itself else None
+    )
     ended = executor.ended(past) if executor else [trial for trial in past if trial.ended]
     weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended)
     callbacks: list[Callback] = [RecordLog(), TBXLoggerCallback(), progress, weights]

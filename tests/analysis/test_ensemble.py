@@ -1,7 +1,9 @@
 """The ensemble as a classifier, and the ways in which an export can be unusable."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,4 +152,94 @@ def test_a_member_of_an_architecture_that_is_unknown_here_is_named(exported: Exp
     manifest["members"][0]["config"]["arch"] = "of_tomorrow"
     (folder / "ensemble.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="'of_tomorrow' is unknown"):
+        load_ensemble(folder)
+
+
+def refused(exported: Export, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> str:
+    """Why the export isn't loaded after a change of its manifest."""
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    manifest = json.loads((folder / "ensemble.json").read_text())
+    change(manifest)
+    (folder / "ensemble.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"ensemble\.json: ") as caught:
+        load_ensemble(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).partition("ensemble.json: ")[2]
+
+
+@pytest.mark.parametrize("file", ["../outside.safetensors", "/etc/passwd", "members/../../x", "a\0b"])
+def test_a_member_file_outside_of_the_folder_is_refused(exported: Export, tmp_path: Path, file: str) -> None:
+    member = exported.folder / exported.manifest.members[0].file
+    shutil.copyfile(member, tmp_path / "outside.safetensors")
+    reason = refused(exported, tmp_path, lambda manifest: manifest["members"][0].update(file=file))
+    assert "leads outside of" in reason
+
+
+def test_a_member_file_behind_a_link_out_of_the_folder_is_refused(exported: Export, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    member = folder / exported.manifest.members[0].file
+    member.rename(tmp_path / "elsewhere")
+    member.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"member file '{exported.manifest.members[0].file}' leads outside of {folder}"):
+        load_ensemble(folder)
+
+
+def test_a_folder_that_is_a_link_itself_is_loaded(exported: Export, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(exported.folder)
+    assert len(load_ensemble(tmp_path / "link").models) == len(exported.manifest.members)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"weights": [1e300, 1e300]}, r"weights\.0: Input should be less than or equal to 1"),
+        ({"weights": [float("nan"), 1]}, r"weights\.0: "),
+        ({"weights": [-1, 2]}, r"weights\.0: Input should be greater than or equal to 0"),
+        ({"weights": [0.3, 0.3, 0.4, 0]}, r"Value error, weights .* must be one for each of \d members"),
+        ({"weights": [0.1] * 2}, r"Value error, weights .* add up to 1"),
+        ({"temperature": 0}, "temperature: Input should be greater than 0"),
+        ({"temperature": float("nan")}, "temperature: Input should be "),
+        ({"temperature": float("inf")}, "temperature: Input should be a finite number"),
+        ({"classes": []}, "classes: Tuple should have at least 2 items"),
+        ({"members": []}, "members: Tuple should have at least 1 item"),
+    ],
+)
+def test_a_manifest_of_impossible_numbers_is_one_line(
+    exported: Export, tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    assert re.match(reason, refused(exported, tmp_path, lambda manifest: manifest.update(fields)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"image_size": -1}, r"members\.0\.image_size: Input should be greater than or equal to 8"),
+        ({"image_size": 10**9}, r"members\.0\.image_size: Input should be less than or equal to 1024"),
+        ({"mean": [0.5]}, r"members\.0\.mean"),
+        ({"mean": [0.5, 0.5, float("nan")]}, r"members\.0\.mean\.2: Input should be a finite number"),
+        ({"std": [0.5, 0.5, 0]}, r"members\.0\.std\.2: Input should be greater than 0"),
+        ({"std": [0.5] * 4}, r"members\.0\.std"),
+        ({"config": {"arch": "test_resnet", "pretrained": True}}, r"members\.0\.config: .*'pretrained' must not"),
+        (
+            {"config": {"arch": "test_resnet", "pretrained": "/etc/passwd"}},
+            r"members\.0\.config: .*'pretrained' must not",
+        ),
+    ],
+)
+def test_a_member_of_impossible_values_is_one_line(
+    exported: Export, tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    assert re.match(reason, refused(exported, tmp_path, lambda manifest: manifest["members"][0].update(fields)))
+
+
+def test_a_manifest_nested_without_end_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "ensemble.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"ensemble\.json: can't be read \(RecursionError"):
+        load_ensemble(tmp_path)
+
+
+def test_a_pickle_under_the_name_of_weights_is_not_read(exported: Export, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    torch.save({"x": torch.zeros(1)}, folder / exported.manifest.members[0].file)
+    with pytest.raises(UserError, match="doesn't hold the weights of"):
         load_ensemble(folder)

@@ -84,9 +84,11 @@ def test_a_trial_has_the_state_that_its_last_record_tells(
     assert load_experiment(folder).iloc[0]["state"] == state
 
 
-def test_a_trial_with_an_error_file_has_failed(write_trial: WriteTrial, record: Record) -> None:
+def test_a_trial_has_failed_once_the_search_has_given_it_up(write_trial: WriteTrial, record: Record) -> None:
     trial = write_trial("a", [record(1)])
-    (trial / "error.txt").write_text("Traceback")
+    (trial / "error.txt").write_text("Ray's traceback, which a trial that was tried again has too")
+    assert load_experiment(trial.parent).iloc[0]["state"] == "unfinished"
+    (trial / "failure.txt").write_text("ValueError")
     assert load_experiment(trial.parent).iloc[0]["state"] == "failed"
 
 
@@ -227,3 +229,28 @@ def test_a_value_that_a_trial_lacks_is_a_dash(
 def test_result_lines_are_those_of_metrics(experiment: Path) -> None:
     line = json.loads(next(experiment.glob("*/result.json")).read_text().splitlines()[0])
     assert {metrics.EPOCH, metrics.SELECT_TOP1, metrics.SELECT_LOSS, metrics.DIVERGED} <= set(line)
+
+
+def test_names_that_a_spreadsheet_would_run_get_an_apostrophe_in_the_csv(
+    write_trial: WriteTrial, record: Record, tmp_path: Path
+) -> None:
+    write_trial("=1+1", [record(1)], arch="@a", lr=-0.1)
+    folder = write_trial("b", [record(1)], **{"arch": "b", "=x": 1}).parent
+    main(folder, csv=str(tmp_path / "trials.csv"), top=None)
+    table = pd.read_csv(tmp_path / "trials.csv").set_index("trial")
+    assert table.loc["'=1+1", "arch"] == "'@a"
+    assert table.loc["'=1+1", "lr"] == -0.1
+    assert "'=x" in table.columns
+
+
+def test_markup_and_control_characters_in_names_are_shown(write_trial: WriteTrial, record: Record) -> None:
+    folder = write_trial("a[red]x", [record(1)], **{"arch": "[bold]\x1b[2J[/nothing]", "[k]\a": 1}).parent
+    write_trial("b", [record(1)])
+    trials = load_experiment(folder)
+    console = Console(file=io.StringIO(), width=300, force_terminal=True)
+    console.print(tables.trials_table(trials, ["trial", "arch", "[k]\a"]))
+    shown = console.file.getvalue()
+    assert "a[red]x" in shown
+    assert r"[bold]\x1b[2J[/nothing]" in shown
+    assert r"[k]\x07" in shown
+    assert "\x1b[2J" not in shown

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -125,3 +126,27 @@ def test_a_path_that_is_not_there_and_a_folder_without_images_are_errors(tmp_pat
         find_images([tmp_path / "none"])
     with pytest.raises(UserError, match=f"{tmp_path}: no images there; known are .bmp"):
         find_images([tmp_path])
+
+
+def test_names_that_a_spreadsheet_would_run_get_an_apostrophe(
+    exported: Export, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(images / "test" / "0.png", tmp_path / "=cmd.png")
+    (tmp_path / "@broken.png").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    _, rows = predict(exported, [Path("=cmd.png"), Path("@broken.png")], tmp_path / "preds.csv")
+    assert [row["file"] for row in rows] == ["'=cmd.png", "'@broken.png"]
+    assert float(rows[0]["confidence"]) > 0
+
+
+def test_classes_that_a_spreadsheet_would_run_get_an_apostrophe(exported: Export, images: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    manifest = json.loads((folder / "ensemble.json").read_text())
+    manifest["classes"] = [{"id": f"={number}", "words": "-x"} for number in range(3)]
+    (folder / "ensemble.json").write_text(json.dumps(manifest))
+    assert main(folder, [images / "test"], str(tmp_path / "preds.csv"), 256, device="cpu") == 0
+    with (tmp_path / "preds.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert row["class_id"].startswith("'=")
+    assert row["top5"].startswith("'=")
+    assert row["words"] == "'-x"

@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 import search_spaces
-from search_spaces import HYPERPARAMETERS, Choice, Float, Space, SpaceError, for_pretrained, get_space, names, narrow
+from search_spaces import (
+    HYPERPARAMETERS,
+    Choice,
+    Float,
+    Int,
+    Space,
+    SpaceError,
+    for_pretrained,
+    get_space,
+    names,
+    narrow,
+)
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 TOML = """
@@ -208,3 +219,47 @@ def test_a_file_that_is_not_text_is_named(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SpaceError, match=r"bad\.toml: 'utf-8' codec can't decode"):
         get_space(str(path))
+
+
+INT = """fixed = {{arch = "resnet18"}}
+[[dimensions]]
+kind = "int"
+name = "batch_size"
+low = 1
+high = {high}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (INT.format(high="1" + "0" * 400), r"bad\.toml: .*high = 1000.*less than 9223372036854775808"),
+        (INT.format(high="9" * 5000), r"bad\.toml: Exceeds the limit"),
+        (INT.format(high="0x" + "f" * 5000), r"bad\.toml: "),
+        ("fixed = {arch = 'resnet18', batch_size = " + "9" * 30 + "}", r"bad\.toml: .*must be below 2\^63"),
+        ("a = " + "[" * 100_000, r"bad\.toml: .*recursion"),
+    ],
+)
+def test_a_toml_file_that_python_cannot_hold_is_one_line(write, text, message):
+    with pytest.raises(SpaceError, match=message) as caught:
+        get_space(write("bad.toml", text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/mine.toml", "a" * 5000 + ".toml", "a\0b.toml"])
+def test_a_path_that_can_be_no_file_is_no_such_file(path):
+    with pytest.raises(SpaceError, match=r"no such file; a space is a \.toml or \.py file"):
+        get_space(path)
+
+
+def test_a_toml_file_is_never_run(write, tmp_path):
+    with pytest.raises(SpaceError, match=r"bad\.toml: "):
+        get_space(write("bad.toml", f"import os\nos.mkdir({str(tmp_path / 'made')!r})\n"))
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("value", ["1:" + "9" * 400, "9" * 400, "1:" + "9" * 30, "9" * 5000])
+def test_a_setting_that_no_float_can_hold_is_refused(value):
+    space = Space(name="x", dimensions=(Int(name="batch_size", low=1, high=20),), fixed={"arch": "resnet18"})
+    with pytest.raises(SpaceError, match="batch_size"):
+        narrow(space, [f"batch_size={value}"])

@@ -152,3 +152,16 @@ def test_a_folder_instead_of_a_file_is_named(tmp_path: Path) -> None:
 def test_every_field_explains_itself_and_default_rates_are_fields() -> None:
     assert [name for name, field in TrialConfig.model_fields.items() if not field.description] == []
     assert set(DEFAULT_RATES) <= set(TrialConfig.model_fields)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"data":' * 100_000, '{"lr": ' + "9" * 5000 + "}"])
+def test_json_that_python_cannot_hold_is_not_json(params: Path, text: str) -> None:
+    params.write_text(text)
+    with pytest.raises(UserError, match=r"params\.json: not JSON \(.*\); give the params\.json of a trial"):
+        load_config(params)
+
+
+def test_a_value_that_is_far_too_long_is_shortened_in_the_message() -> None:
+    with pytest.raises(UserError, match=r"^options: arch = \['aaa") as error:
+        make_config({"data": "x", "arch": ["a" * 10_000]}, "options")
+    assert len(str(error.value)) < 200

@@ -98,3 +98,8 @@ def test_help_shows_the_option_with_dashes() -> None:
     result = CliRunner().invoke(app_that(lambda _: None), ["--help"], env={"NO_COLOR": "1", "TERM": "dumb"})
     assert result.exit_code == 0
     assert "--learning-rate" in result.output
+
+
+def test_control_characters_in_an_error_are_shown_and_not_obeyed(run) -> None:
+    _, _, err = run(raiser(UserError("train/\x1b[2Jcat\a: no images; \u202eadd some")))
+    assert err == "error: train/\\x1b[2Jcat\\x07: no images; \\u202eadd some\n"

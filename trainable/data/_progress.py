@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from trainable.escape import printable
+
 QUIET_S = 2.0
 """Work that is shorter than this is not worth a line."""
 
@@ -12,6 +14,7 @@ QUIET_S = 2.0
 @contextmanager
 def reporter(text: str, total: int, progress: bool) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal; else one line when the work turns out to be long, and one at its end."""
+    text = printable(text)  # it names a folder or a file
     if progress and sys.stderr.isatty():
         with _bar(text, total) as advance:
             yield advance
@@ -34,7 +37,7 @@ def _bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(text, total=total)
         yield lambda count: bar.advance(task, count)

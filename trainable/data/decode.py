@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from trainable.data.files import open_image
+
 WHITE = (255, 255, 255, 255)
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,9 +38,8 @@ def read_image(source: Path | bytes, size: int) -> NDArray[np.uint8]:
 
 
 def _load(source: Path | bytes, size: int) -> Image.Image:
-    Image.init()  # two threads that meet a format for the first time must not race for the list of plug-ins
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with open_image(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             # JPEGs are decoded at 1/2, 1/4 or 1/8 where twice the size is left for the resampling
             image.draft(None, (2 * size, 2 * size))
             image.load()
@@ -57,7 +58,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+    if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

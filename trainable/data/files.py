@@ -1,14 +1,19 @@
 """Lists and looks at the files of a data set for `layouts.py`; paths are posix, relative to its root."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
 from trainable.errors import UserError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+INTERPRETED = ("EPS",)
+"""Formats that are programs, which PIL gives to Ghostscript to run; a file's name doesn't tell its format."""
 
 
 def class_ids(root: Path, folder: str) -> list[str]:
@@ -37,10 +42,18 @@ def images_below(root: Path, folder: str) -> Iterator[str]:
             yield from images_below(root, f"{folder}/{entry.name}")
 
 
+def open_image(source: Path | IO[bytes]) -> Image.Image:
+    """PIL's image with its header read; whatever PIL raises where it isn't one, or has more than 179 million pixels."""
+    Image.init()  # two threads that meet a format for the first time must not race for the list of plug-ins
+    # from half of that limit on PIL warns; a photograph may be as large
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    return Image.open(source, formats=[name for name in Image.ID if name not in INTERPRETED])
+
+
 def shorter_side(path: Path) -> int | None:
     """In pixels, from the header; None where it can't be read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return min(image.size)
     # PIL raises nearly everything on broken bytes; the cache decodes every file and reports the bad ones with reasons
     except Exception:

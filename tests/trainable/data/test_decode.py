@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from trainable.data.decode import BadImage, read_image
+from trainable.data.files import shorter_side
 
 RGB = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 RAMP = np.linspace(0, 1, 32)[None].repeat(32, axis=0)
@@ -218,3 +219,45 @@ def test_damaged_bytes_raise_nothing_but_bad_image() -> None:
                 reasons.append(str(error))
     assert len(reasons) > 50
     assert not any("\n" in reason or len(reason) > 100 for reason in reasons)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says to be so large and holds next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("content", [png_header(100_000, 100_000), b"P6 100000 100000 255 "])
+def test_a_header_of_ten_thousand_million_pixels_is_a_bad_image_before_memory_is_asked_for(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(BadImage, match="too many pixels"):
+        read_image(tmp_path / "bomb.png", 32)
+    assert shorter_side(tmp_path / "bomb.png") is None
+
+
+def test_a_photograph_of_a_hundred_million_pixels_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.new("L", (12_000, 9_000), 200).save(tmp_path / "large.jpg")
+    assert shorter_side(tmp_path / "large.jpg") == 9_000
+    assert abs(grey_of(read_image(tmp_path / "large.jpg", 32)) - 200).max() <= 1
+
+
+def test_a_compressed_bomb_is_decoded_no_further_than_its_header_says(tmp_path: Path) -> None:
+    content = png_header(32, 32).replace(zlib.compress(b"\0" * 100), zlib.compress(b"\0" * 50_000_000))
+    with pytest.raises(BadImage):
+        read_image(content, 32)
+
+
+def test_postscript_under_the_name_of_an_image_is_not_run(tmp_path: Path) -> None:
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n(ran) print\n%%EOF\n"
+    (tmp_path / "program.png").write_bytes(program)
+    with Image.open(io.BytesIO(program)) as image:
+        assert image.format == "EPS"  # PIL by itself would give it to Ghostscript
+    with pytest.raises(BadImage, match="not an image"):
+        read_image(tmp_path / "program.png", 32)

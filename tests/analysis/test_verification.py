@@ -1,0 +1,92 @@
+"""`analysis.experiment --verify` on a real experiment: silent where nothing was touched, and it names what was."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.experiment import main
+from analysis.verification import verify
+from trainable import metrics
+
+TRIAL, CHECKPOINT = "0001-test_resnet", "0001-test_resnet/checkpoint_000001"
+
+
+@pytest.fixture
+def copied(experiment: Path, tmp_path: Path) -> Path:
+    """A copy of the experiment, as a search leaves one: records with ids, decisions, a plan with what trials share."""
+    folder = shutil.copytree(experiment, tmp_path / "tiny")
+    decisions = []
+    for trial in sorted(folder.glob("0*")):
+        lines = [
+            json.loads(line) | {"trial_id": trial.name} for line in (trial / "result.json").read_text().splitlines()
+        ]
+        (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        decisions.append({"kind": "start", "trial": trial.name, "epochs": 0, "score": None})
+        decisions.append({"kind": "end", "trial": trial.name, "epochs": 2, "score": lines[1][metrics.SCORE]})
+    (folder / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in decisions))
+    edit(folder / "experiment.json", lambda facts: facts["plan"].update(trial={"batch_size": 8}))
+    return folder
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_an_untouched_experiment_is_as_it_was_written(copied: Path, capsys: pytest.CaptureFixture) -> None:
+    counts, wrong = verify(copied)
+    assert wrong == []
+    assert counts == {"trials": 2, "epochs": 4, "checkpoints": 4, "exports": 0}
+    assert main(copied, verify=True) == 0
+    assert "all is as it was written" in capsys.readouterr().out
+
+
+def test_deleted_weights_are_not_wrong(copied: Path) -> None:
+    (copied / CHECKPOINT / "model.safetensors").unlink()
+    assert verify(copied)[1] == []
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def other_predictions(path: Path) -> None:
+    np.savez_compressed(path, logits=np.full((9, 3), np.nan, dtype=np.float16), epoch=1)
+
+
+TAMPERINGS = {
+    "weights": (f"{CHECKPOINT}/model.safetensors", flip_a_byte, "model.safetensors isn't what was written"),
+    "state": (f"{CHECKPOINT}/state.pt", flip_a_byte, "state.pt isn't what was written"),
+    "predictions": (f"{CHECKPOINT}/predictions.npz", other_predictions, "of numbers"),
+    "record": (f"{CHECKPOINT}/trial.json", lambda path: path.write_text('{"a'), "is unfinished, or its trial.json"),
+    "images": (f"{CHECKPOINT}/trial.json", lambda path: edit(path, lambda r: r.update(dataset="x")), "other images"),
+    "params": (f"{TRIAL}/params.json", lambda path: edit(path, lambda c: c.update(batch_size=9)), "batch_size is 9"),
+    "half line": (f"{TRIAL}/result.json", lambda path: path.write_text(path.read_text()[:-9]), "line 2 is broken"),
+    "gap": (f"{TRIAL}/result.json", lambda path: path.write_text(path.read_text().split("\n")[1] + "\n"), "epochs [2]"),
+    "decisions": ("decisions.jsonl", lambda path: path.write_text(path.read_text() + "{"), "line 5 is broken"),
+    "no seed": ("experiment.json", lambda path: edit(path, lambda facts: facts.pop("plan")), "doesn't name plan"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_what_was_changed_is_named(copied: Path, name: str, capsys: pytest.CaptureFixture) -> None:
+    file, tamper, message = TAMPERINGS[name]
+    tamper(copied / file)
+    wrong = verify(copied)[1]
+    assert any(message in line for line in wrong), wrong
+    assert main(copied, verify=True) == 1
+    assert message in capsys.readouterr().out
+
+
+def test_a_decision_by_another_score_than_the_records_is_named(copied: Path) -> None:
+    lines = [json.loads(line) for line in (copied / "decisions.jsonl").read_text().splitlines()]
+    lines[1]["score"] = 0.123
+    (copied / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert any("had 0.123" in line for line in verify(copied)[1])
