@@ -84,6 +84,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the choice of faults and their moments.")] = 0,
 ) -> int:
     """Break and resume searches, and print what came of it."""
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # it counts what killed drivers couldn't clean up
     rng, tally = random.Random(seed), Tally()
     until = time.monotonic() + 60 * minutes
     with cluster() as nodes:
@@ -108,10 +109,15 @@ def cluster() -> Iterator[Any]:
         nodes.shutdown()
 
 
+def begin(folder: Path, seed: int) -> None:
+    """Write down what is to be searched in `folder`."""
+    settings = {"epoch_ms": [100, 200], "trials": TRIALS, "epochs": 8, "seed": seed}
+    (folder / SETTINGS).write_text(json.dumps(settings))
+
+
 def break_search(folder: Path, rng: random.Random, nodes: Any, tally: Tally, most: int = 20) -> None:
     """One search, broken up to `most` times and resumed until it has ended."""
-    settings = {"epoch_ms": [100, 200], "trials": TRIALS, "epochs": 8, "seed": rng.randrange(1000)}
-    (folder / SETTINGS).write_text(json.dumps(settings))
+    begin(folder, seed=rng.randrange(1000))
     faults: Counter[str] = Counter()
     while not has_ended(folder):
         is_last = faults.total() >= most
