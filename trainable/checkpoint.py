@@ -106,6 +106,7 @@ def trial_record(training: Training) -> dict[str, Any]:
         "best_epoch": training.best_epoch,
         "arithmetic": training.machinery.arithmetic.reason,
         "workers": training.workers_reason,
+        "micro_batch": training.micro_batch_note,
         "dataset": training.dataset.cache.fingerprint,
         "classes": training.dataset.num_classes,
         "image_size": training.dataset.image_size,

@@ -1,9 +1,9 @@
 """One epoch as plain functions on modules and tensors: train, predict, score."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from timm.scheduler import CosineLRScheduler
@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from trainable.data.mixing import BatchMixer
 from trainable.device import Arithmetic
+
+Result = TypeVar("Result")
 
 FINITE_CHECK_EVERY = 16
 """Updates between two looks at the loss on a GPU: each look waits for the device."""
@@ -37,6 +39,17 @@ class Normalise(nn.Module):
 
 
 @dataclass
+class MicroBatch:
+    """How many images pass through the model at once: all of a batch, until memory runs out."""
+
+    images: int
+
+    def halve(self, batch: int) -> None:
+        """Go on with half of what a batch of `batch` images was tried with, rounded up."""
+        self.images = (min(self.images, batch) + 1) // 2
+
+
+@dataclass
 class Machinery:
     """What an epoch works with: the model, its optimiser and schedule, and how numbers are treated."""
 
@@ -48,6 +61,8 @@ class Machinery:
     arithmetic: Arithmetic
     ema: ModelEmaV3 | None
     device: torch.device
+    micro_batch: MicroBatch
+    eval_micro_batch: MicroBatch
 
     def autocast(self) -> torch.autocast:
         """The forward pass's arithmetic as a context."""
@@ -94,10 +109,8 @@ def train_epoch(
         machinery.schedule.step_update(first_update + index)
         images = machinery.normalise(images.to(machinery.device, non_blocking=True))
         images, targets = mixer(images, labels.to(machinery.device, non_blocking=True))
-        with machinery.autocast():
-            logits = machinery.model(images)
-            loss = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-        update(machinery, loss, clip_grad, first_update + index)
+        loss, logits = gradients(machinery, images, targets, label_smoothing)
+        step(machinery, clip_grad, first_update + index)
         with torch.no_grad():
             sums += len(labels) * torch.stack([loss.float(), *top_accuracies(logits, targets.argmax(1))])
         images_seen += len(labels)
@@ -108,10 +121,67 @@ def train_epoch(
     return TrainScores(loss, top1, top5, images_seen, math.isfinite(loss))
 
 
-def update(machinery: Machinery, loss: torch.Tensor, clip_grad: float | None, number: int) -> None:
-    """Backward pass and one step of the optimiser, with gradients scaled and clipped as configured."""
-    machinery.optimizer.zero_grad(set_to_none=True)
+def gradients(
+    machinery: Machinery, images: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave the gradients of a batch's mean loss in the model; returns that loss and the logits (batch, classes).
+
+    Gradients of micro-batches add up to the whole batch's, but for batch norm, which sees one micro-batch at a time.
+    After a failed attempt dropout draws anew, and batch norm's running statistics have seen some images twice.
+    """
+
+    def attempt(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        machinery.optimizer.zero_grad(set_to_none=True)
+        if size >= len(images):
+            return backward(machinery, images, targets, label_smoothing)
+        parts = [
+            backward(machinery, part, wanted, label_smoothing, share=len(part) / len(images))
+            for part, wanted in zip(images.split(size), targets.split(size), strict=True)
+        ]
+        losses, logits = zip(*parts, strict=True)
+        return torch.stack(losses).sum(), torch.cat(logits)
+
+    return fitting(machinery, machinery.micro_batch, len(images), attempt)
+
+
+def backward(
+    machinery: Machinery, images: torch.Tensor, targets: torch.Tensor, label_smoothing: float, share: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add the gradients of `share` times the mean loss to those in the model; returns that loss and the logits."""
+    with machinery.autocast():
+        logits = machinery.model(images)
+        loss = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    if share != 1:
+        loss = loss * share
     machinery.scaler.scale(loss).backward()
+    return loss.detach(), logits.detach()
+
+
+def fitting(machinery: Machinery, micro_batch: MicroBatch, batch: int, attempt: Callable[[int], Result]) -> Result:
+    """What `attempt` returns for the first micro-batch that fits into memory; a micro-batch of 1 that doesn't, raises.
+
+    Only passes through the model are attempted again. By the optimiser's step their memory is free again, so that one
+    that runs out there can't be helped, and would leave weights half updated.
+    """
+    while True:
+        try:
+            return attempt(micro_batch.images)
+        except torch.OutOfMemoryError:
+            if micro_batch.images == 1 or batch == 1:
+                raise
+        micro_batch.halve(batch)
+        release(machinery)  # not in the except clause: there the traceback still holds the failed attempt's tensors
+
+
+def release(machinery: Machinery) -> None:
+    """Give back what a failed attempt left: gradients, and on a GPU the blocks that torch's allocator keeps."""
+    machinery.optimizer.zero_grad(set_to_none=True)
+    if machinery.device.type == "cuda":  # not yet run on a GPU
+        torch.cuda.empty_cache()
+
+
+def step(machinery: Machinery, clip_grad: float | None, number: int) -> None:
+    """One step of the optimiser along the gradients in the model, unscaled and clipped as configured."""
     if clip_grad is not None:
         machinery.scaler.unscale_(machinery.optimizer)
         torch.nn.utils.clip_grad_norm_(machinery.model.parameters(), clip_grad)
@@ -125,11 +195,20 @@ def update(machinery: Machinery, loss: torch.Tensor, clip_grad: float | None, nu
 def predict_logits(machinery: Machinery, batches: Iterable[torch.Tensor]) -> torch.Tensor:
     """float32 logits (images, classes) on the CPU for batches of uint8 images (batch, H, W, 3)."""
     machinery.evaluated.eval()
-    outputs = []
-    for images in batches:
-        with machinery.autocast():
-            outputs.append(machinery.evaluated(machinery.normalise(images.to(machinery.device))).float().cpu())
-    return torch.cat(outputs)
+    return torch.cat([part for images in batches for part in batch_logits(machinery, images)])
+
+
+def batch_logits(machinery: Machinery, images: torch.Tensor) -> list[torch.Tensor]:
+    """The logits of one batch, in as many parts as memory makes necessary."""
+
+    def attempt(size: int) -> list[torch.Tensor]:
+        outputs = []
+        for part in images.split(size):
+            with machinery.autocast():
+                outputs.append(machinery.evaluated(machinery.normalise(part.to(machinery.device))).float().cpu())
+        return outputs
+
+    return fitting(machinery, machinery.eval_micro_batch, len(images), attempt)
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor) -> HeldOutScores:

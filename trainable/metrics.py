@@ -27,6 +27,8 @@ LEARNING_RATE = "learning_rate"
 STRENGTH = "augmentation_strength"
 """Strength of the progressive augmentation in this epoch, 0 to 1."""
 
+MICRO_BATCH = "micro_batch"
+"""Training images a pass through the model: the batch, or a part of it since memory ran out in this epoch or before."""
 IMAGES_PER_SECOND = "images_per_second"
 """Training images per second of training time."""
 PEAK_MEMORY = "peak_memory_bytes"

@@ -1,5 +1,6 @@
 """A training of one configuration, epoch by epoch, without Ray: what the single run and every trial share."""
 
+import logging
 import math
 import resource
 import time
@@ -11,6 +12,7 @@ import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from trainable import metrics
@@ -18,10 +20,22 @@ from trainable.architectures import build_model, normalisation
 from trainable.config import TrialConfig
 from trainable.data.augmentation import strength_at
 from trainable.data.dataset import Dataset
-from trainable.data.loader import BatchOrder, choose_workers, in_order, train_loader
+from trainable.data.loader import BatchOrder, choose_workers, dead_workers, in_order, train_loader
 from trainable.data.mixing import BatchMixer
 from trainable.device import choose_arithmetic
-from trainable.epoch import HeldOutScores, Machinery, Normalise, TrainScores, predict_logits, score, train_epoch
+from trainable.epoch import (
+    HeldOutScores,
+    Machinery,
+    MicroBatch,
+    Normalise,
+    TrainScores,
+    predict_logits,
+    score,
+    train_epoch,
+)
+from trainable.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 EVAL_BATCH = 256
 """Images a batch in evaluation, where no gradients are kept."""
@@ -67,8 +81,48 @@ class Training:
         """Whether the training has its full length behind it, or has diverged."""
         return self.epoch >= self.config.epochs or bool(self.history and self.history[-1][metrics.DIVERGED])
 
+    @property
+    def batch(self) -> int:
+        """Images an update: the batch size, or all images where there are fewer."""
+        return min(self.config.batch_size, len(self.order.rows))
+
+    @property
+    def micro_batch(self) -> int:
+        """Images a pass through the model in the latest epoch, which the next one begins with."""
+        # records of earlier versions lack it
+        return self.history[-1].get(metrics.MICRO_BATCH, self.batch) if self.history else self.batch
+
+    @property
+    def micro_batch_note(self) -> str | None:
+        """How a batch is split since memory ran out, and what that means; None where it is whole."""
+        micro_batch = self.micro_batch
+        if micro_batch >= self.batch:
+            return None
+        note = f"memory ran out: {self.config.arch} trains batches of {self.batch} in micro-batches of {micro_batch}"
+        if any(isinstance(module, _BatchNorm) for module in self.machinery.model.modules()):
+            return f"{note}, and its batch norm takes the statistics of a micro-batch, not of the batch"
+        return f"{note}, whose gradients add up to the batch's"
+
     def run_epoch(self) -> dict[str, Any]:
-        """Train and score one epoch; returns its record, with the keys of `trainable.metrics`."""
+        """Train and score one epoch; returns its record, with the keys of `trainable.metrics`.
+
+        What a user can mend, memory that doesn't suffice or a data worker that died, is raised as a UserError.
+        """
+        note_before = self.micro_batch_note
+        try:
+            record = self._run_epoch()
+        except torch.OutOfMemoryError as error:
+            raise UserError(self._out_of_memory()) from error
+        except (RuntimeError, OSError, EOFError) as error:  # which of them depends on where torch notices the death
+            death = dead_workers(self.loader)
+            if death is None:
+                raise
+            raise UserError(death) from error
+        if self.micro_batch_note != note_before:
+            logger.warning(self.micro_batch_note)
+        return record
+
+    def _run_epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
         train = self._train()
         trained = time.perf_counter()
@@ -95,10 +149,19 @@ class Training:
         config = self.config
         torch.manual_seed(int(np.random.SeedSequence((config.seed, self.epoch)).generate_state(1)[0]))
         self.order.epoch = self.epoch
+        self.machinery.micro_batch.images = self.micro_batch
         mixer = BatchMixer(self.dataset.num_classes, config.mix_prob, strength_at(self.epoch, config.epochs))
         first_update = self.epoch * len(self.loader)
         batches = self.watch(self.loader)
         return train_epoch(self.machinery, batches, mixer, config.label_smoothing, config.clip_grad, first_update)
+
+    def _out_of_memory(self) -> str:
+        return (
+            f"{self.config.arch}: out of memory with {self.machinery.micro_batch.images} of a batch's {self.batch} "
+            f"images at a time, at {self.dataset.image_size} px, and fewer wouldn't help; give a larger "
+            "--gpus-per-trial, a smaller --image-size or smaller batches "
+            "(--set batch_size=N, in a single run --batch-size N)"
+        )
 
     def _keep_if_best(self, logits: torch.Tensor, held_out: HeldOutScores) -> None:
         scored = (held_out.top1, -held_out.loss)
@@ -123,6 +186,7 @@ class Training:
             metrics.BEST_EPOCH: self.best_epoch,
             metrics.LEARNING_RATE: max(group["lr"] for group in self.machinery.optimizer.param_groups),
             metrics.STRENGTH: strength_at(self.epoch - 1, self.config.epochs),
+            metrics.MICRO_BATCH: self.machinery.micro_batch.images,
             metrics.IMAGES_PER_SECOND: train.images / seconds_train,
             metrics.PEAK_MEMORY: peak_memory_bytes(self.machinery.device),
             metrics.SECONDS_TRAIN: seconds_train,
@@ -149,6 +213,8 @@ def build_machinery(config: TrialConfig, dataset: Dataset, device: torch.device,
         arithmetic=arithmetic,
         ema=ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None,
         device=device,
+        micro_batch=MicroBatch(config.batch_size),
+        eval_micro_batch=MicroBatch(EVAL_BATCH),
     )
 
 

@@ -137,10 +137,11 @@ class Executor:
 
     def fail(self, key: str, reason: str) -> bool:
         """A trial broke; returns whether it is tried again."""
-        if self.slots > 1 and is_memory(reason):
+        if self.slots > 1 and is_memory(reason):  # the fault of all that ran
             self.slots -= 1
-            self.say(f"memory is short: {self.slots} trials at once from now on")
-        self.failures[key] += 1
+            self.say(f"memory is short: {self.slots} trial{'s' * (self.slots > 1)} at once from now on")
+        else:
+            self.failures[key] += 1
         if self.failures[key] <= self.retries and not self.engine.closed:
             paused = self.engine.trials[key].status is Status.PAUSED  # it broke while it was saved
             self.away.add(key) if paused else self.waiting.append(key)

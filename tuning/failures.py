@@ -1,9 +1,13 @@
 """Trials that break: why, in one line, and what is left of it in their folder."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -13,13 +17,20 @@ from tuning.past import FAILURE
 LOG_TAIL = 40
 """Lines of a failed trial's stderr and stdout that are kept."""
 EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Exit)\b.*")
+OUT_OF_MEMORY = re.compile(r"running low on memory.*? was (.*?) \(", re.DOTALL)
+"""In Ray's report on a process that its memory monitor ended; what follows tells how much was used."""
+GUESSES = re.compile(r" Some common causes include.*")
+"""What Ray says of each process that is gone, whatever ended it."""
+DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Errno (28|122)\b")
 
 
 def failure_reason(trial: Trial) -> str:
     """The last exception in what Ray noted of a trial's failures."""
     text = Path(trial.error_file).read_text() if trial.error_file else ""
     last = text.rpartition("Failure # ")[2]
-    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
+    if memory := OUT_OF_MEMORY.search(last):
+        return f"OutOfMemoryError: Ray ended its process since the machine was low on memory: {memory[1]}"
+    lines = [GUESSES.sub("", line.strip()) for line in last.splitlines()[1:] if line.strip()]
     exceptions = [line for line in lines if EXCEPTION.match(line)]
     return (exceptions or lines or ["no reason was given"])[-1]
 
@@ -31,7 +42,36 @@ def cause_of(reason: str) -> str:
 
 def is_memory(reason: str) -> bool:
     """Whether Ray's memory monitor ended the process since the machine's memory ran short."""
-    return "OutOfMemoryError" in reason or "running low on memory" in reason
+    return reason.startswith(("OutOfMemoryError", "ray.exceptions.OutOfMemoryError"))
+
+
+def is_disk_full(reason: object) -> bool:
+    """Whether a write found no room; also where what says so, an exception, came of another."""
+    while isinstance(reason, BaseException):
+        if DISK_FULL.search(str(reason)):
+            return True
+        reason = reason.__cause__ or reason.__context__
+    return isinstance(reason, str) and bool(DISK_FULL.search(reason))
+
+
+@contextmanager
+def lost_processes_are_failures() -> Iterator[None]:
+    """Let a process that Ray ended for its memory, or that went with its node, be the failure of one trial.
+
+    Ray's actor manager knows processes that died; these two come as errors of their own, and end the whole search.
+    """
+    original = RayActorManager._actor_task_failed
+
+    def failed(self: RayActorManager, task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
+            exception = RayActorError(error_msg=str(exception))
+        original(self, task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = original  # type: ignore[method-assign]
 
 
 def write_failure(trial: Trial) -> None:

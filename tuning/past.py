@@ -110,12 +110,16 @@ def configuration_text(config: dict[str, Any]) -> str:
     return json.dumps(config, indent=2, sort_keys=True, default=str)
 
 
-def mend(folder: Path, experiment: str) -> None:
-    """Bring a trial's files in order after whatever ended the search: no broken checkpoint, no half line, no gap."""
-    drop_broken(folder)
+def mend(folder: Path, experiment: str) -> list[str]:
+    """Bring a trial's files in order after whatever ended the search: no broken checkpoint, no half line, no gap.
+
+    Returns:
+        The names of checkpoints that had been written to their end and are broken all the same.
+    """
+    broken = drop_broken(folder)
     trial = read_trial(folder, experiment)
     if trial is None:
-        return
+        return broken
     if read_object(folder / PARAMS) is None:
         write_text(folder / PARAMS, configuration_text(trial.config))
     known = [record.get(metrics.EPOCH) for record in read_lines(folder / RESULTS)]
@@ -123,6 +127,7 @@ def mend(folder: Path, experiment: str) -> None:
     if known != list(trial.records):
         text = "".join(json.dumps(record) + "\n" for record in trial.records.values())
         write_text(folder / RESULTS, text)
+    return broken
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
@@ -130,16 +135,19 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("checkpoint_*")) if read_record(path) is not None]
 
 
-def drop_broken(folder: Path) -> None:
+def drop_broken(folder: Path) -> list[str]:
     """Delete a trial's newest checkpoints while they are unfinished, or hold a file that isn't what was written.
 
-    What lies before a good one was good when that was begun.
+    What lies before a good one was good when that was begun. Returns the names of those that aren't just unfinished.
     """
+    broken = []
     for path in sorted(folder.glob("checkpoint_*"), reverse=True):
         record = read_record(path)
         if record is not None and not broken_files(path, record):
-            return
+            break
+        broken += [path.name] if (path / RECORD).exists() else []
         shutil.rmtree(path)
+    return broken
 
 
 def checkpoint_epoch(folder: Path) -> int:

@@ -87,7 +87,7 @@ class Progress(Callback):
     def remember(self, past: Sequence[PastTrial]) -> None:
         """Take over the trials of an interrupted search."""
         for trial in past:
-            status = Trial.ERROR if trial.failed else Trial.TERMINATED if trial.ended else Trial.PENDING
+            status = Trial.ERROR if trial.failed else Trial.TERMINATED if trial.ended else Trial.PAUSED
             state = trial_state(status, max(trial.records, default=0), self.plan.epochs, trial.diverged)
             top1 = trial.curve
             self.trials[trial.key] = TrialView(trial.folder.name, trial.config.get("arch", "?"), state, top1)

@@ -28,10 +28,11 @@ from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
 from trainable.versions import library_versions
 from tuning.executor import EngineGenerator, EngineScheduler, Executor
-from tuning.failures import FailureLog
+from tuning.failures import FailureLog, lost_processes_are_failures
 from tuning.past import PARAMS, PastTrial, mend, read_past
 from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations
 from tuning.progress import Progress
+from tuning.ray_watch import RayWatch
 from tuning.record_log import RecordLog
 from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
 from tuning.scheduler import make_scheduler
@@ -151,13 +152,13 @@ def run_search(
     ended = executor.ended(past) if executor else [trial for trial in past if trial.ended]
     weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended)
     callbacks: list[Callback] = [RecordLog(), TBXLoggerCallback(), progress, weights]
-    callbacks.append(StallWatch(care.stall_timeout_s, progress.say))
+    callbacks += [StallWatch(care.stall_timeout_s, progress.say), RayWatch()]
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))
     if executor is None:
         callbacks.insert(0, FailureLog())  # before `progress` tells of them
     searcher, scheduler = make_deciders(plan, slots, past, executor, lambda: weights.is_full)
-    with progress, clean_stop() as interrupt:
+    with progress, clean_stop() as interrupt, lost_processes_are_failures():
         tune.run(
             trainable,
             name=plan.name,
@@ -190,8 +191,12 @@ def mended(folder: Path, experiment: str, console: Console) -> list[PastTrial]:
     """The trials of an interrupted search, after a look into their files."""
     folders = [path.parent for path in folder.glob(f"[0-9]*-*/{PARAMS}")]
     for path in track(folders, "checking checkpoints ...", console=console, transient=True):
-        mend(path, experiment)
-    return read_past(folder, experiment)
+        for name in mend(path, experiment):
+            console.print(f"{path.name}/{name} isn't what was written: what was before it counts", highlight=False)
+    past = read_past(folder, experiment)
+    epochs = sum(len(trial.records) for trial in past)
+    console.print(f"resumed: {len(past)} trials with {epochs} epochs are known", highlight=False)
+    return past
 
 
 def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:

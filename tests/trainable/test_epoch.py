@@ -1,10 +1,11 @@
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
@@ -16,8 +17,18 @@ from trainable.config import TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.data.mixing import BatchMixer
 from trainable.device import Arithmetic
-from trainable.epoch import Machinery, Normalise, predict_logits, score, top_accuracies, train_epoch, update
-from trainable.training import Training
+from trainable.epoch import (
+    Machinery,
+    MicroBatch,
+    Normalise,
+    gradients,
+    predict_logits,
+    score,
+    step,
+    top_accuracies,
+    train_epoch,
+)
+from trainable.training import Training, build_machinery
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -37,6 +48,8 @@ def machinery_of(lr: float = 0.01, ema_decay: float | None = None, dtype: torch.
         arithmetic=Arithmetic(dtype, False, "the test says so"),
         ema=ModelEmaV3(model, decay=ema_decay) if ema_decay else None,
         device=CPU,
+        micro_batch=MicroBatch(1000),
+        eval_micro_batch=MicroBatch(1000),
     )
 
 
@@ -193,8 +206,8 @@ def test_an_update_forgets_the_gradients_before() -> None:
     for parameter in machinery.model.parameters():
         parameter.grad = torch.full_like(parameter, 1e6)
     images, labels = batches_of(1)[0]
-    loss = nn.functional.cross_entropy(machinery.model(machinery.normalise(images)), labels)
-    update(machinery, loss, None, 0)
+    gradients(machinery, machinery.normalise(images), labels, 0.0)
+    step(machinery, None, 0)
     assert all(parameter.abs().max() < 100 for parameter in machinery.model.parameters())
 
 
@@ -216,6 +229,175 @@ def test_predicting_uses_no_dropout_and_keeps_no_gradients() -> None:
     assert not first.requires_grad
     run(machinery, batches_of(1))
     assert machinery.model.training  # an epoch switches dropout on again
+
+
+def gradients_of(machinery: Machinery, images: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gradients that a batch leaves, and its loss and logits beside them."""
+    loss, logits = gradients(machinery, images, targets, label_smoothing=0.1)
+    return {"loss": loss, "logits": logits} | {name: p.grad for name, p in machinery.model.named_parameters()}
+
+
+def mixed_batch(size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised noise (size, 3, 4, 4) and soft targets (size, classes) that sum to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(size, 3, 4, 4, generator=generator), torch.rand(size, CLASSES, generator=generator).softmax(1)
+
+
+@pytest.mark.parametrize("during", ["forward", "backward"])
+@settings(deadline=None)
+@given(batch=st.integers(1, 40), limit=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_gradients_of_micro_batches_add_up_to_those_of_the_whole_batch(
+    limit_memory, during: str, batch: int, limit: int, seed: int
+) -> None:
+    images, targets = mixed_batch(batch, seed)
+    whole, short = machinery_of(), machinery_of()
+    tried = limit_memory(short.model, limit, during)
+    expected, got = gradients_of(whole, images, targets), gradients_of(short, images, targets)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(got[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+    halvings = [size for size in tried if size > limit]
+    assert halvings == [math.ceil(batch / 2**power) for power in range(len(halvings))]
+    assert sum(tried[len(halvings) :]) == batch
+
+
+def test_a_batch_that_doesnt_divide_is_weighted_by_the_images_of_each_micro_batch(limit_memory) -> None:
+    images, targets = mixed_batch(10)
+    whole, short = machinery_of(), machinery_of()
+    tried = limit_memory(short.model, 4)
+    expected, got = gradients_of(whole, images, targets), gradients_of(short, images, targets)
+    assert tried == [10, 5, 3, 3, 3, 1]
+    torch.testing.assert_close(got["1.weight"], expected["1.weight"])
+    mean_of_means = [
+        gradients_of(machinery_of(), *part) for part in zip(images.split(3), targets.split(3), strict=True)
+    ]
+    assert not torch.allclose(sum(each["1.weight"] for each in mean_of_means) / 4, expected["1.weight"], rtol=0.01)
+
+
+def test_what_a_failed_attempt_accumulated_does_not_count() -> None:
+    images, targets = mixed_batch(8)
+    whole, short = machinery_of(), machinery_of()
+    short.micro_batch.images = 2
+    calls = []
+
+    def fail_at_third(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        calls.append(len(inputs[0]))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError
+
+    short.model.register_forward_pre_hook(fail_at_third)
+    expected, got = gradients_of(whole, images, targets), gradients_of(short, images, targets)
+    assert calls == [2, 2, 2] + [1] * 8
+    torch.testing.assert_close(got["1.weight"], expected["1.weight"])
+
+
+def test_a_failed_attempt_is_freed_before_the_next_one(limit_memory) -> None:
+    """Its tensors would hang on the exception's traceback, and fill the memory that the smaller attempt needs."""
+    machinery = machinery_of()
+    outputs, alive = [], []
+    machinery.model.register_forward_pre_hook(lambda *_: alive.extend(output() is not None for output in outputs))
+    machinery.model.register_forward_hook(lambda _, __, output: outputs.append(weakref.ref(output)))
+    limit_memory(machinery.model, 4, during="backward")
+    gradients(machinery, *mixed_batch(8), 0.0)
+    assert alive[0] is False
+
+
+def test_a_thousand_images_become_one_in_ten_halvings_and_only_once(limit_memory) -> None:
+    machinery = machinery_of()
+    tried = limit_memory(machinery.model, 1)
+    run(machinery, batches_of(2, size=1000))
+    assert tried == [1000, 500, 250, 125, 63, 32, 16, 8, 4, 2, *[1] * 2000]
+
+
+def test_a_micro_batch_stays_for_later_batches_and_a_small_batch_does_not_shrink_it(limit_memory) -> None:
+    machinery = machinery_of()
+    tried = limit_memory(machinery.model, 4)
+    run(machinery, [*batches_of(1, size=3), *batches_of(2, size=8)])
+    assert tried == [3, 8, 4, 4, 4, 4]
+    assert machinery.micro_batch.images == 4
+
+
+def test_a_batch_that_fits_goes_through_the_model_as_it_is() -> None:
+    machinery = machinery_of()
+    images, targets = mixed_batch(8)
+    seen = []
+    machinery.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    gradients(machinery, images, targets, 0.0)
+    assert len(seen) == 1
+    assert seen[0] is images
+
+
+@pytest.mark.parametrize("during", ["forward", "backward"])
+def test_one_image_that_does_not_fit_ends_the_epoch_and_leaves_the_weights(limit_memory, during: str) -> None:
+    machinery = machinery_of()
+    before = machinery.model[1].weight.detach().clone()
+    tried = limit_memory(machinery.model, 0, during)
+    with pytest.raises(torch.OutOfMemoryError, match=f"in the {during} pass"):
+        run(machinery, batches_of(1, size=8))
+    assert tried == [8, 4, 2, 1]
+    assert machinery.micro_batch.images == 1
+    assert torch.equal(machinery.model[1].weight, before)
+
+
+def test_an_optimisers_step_that_runs_out_of_memory_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, limit_memory):
+    machinery = machinery_of()
+    tried = limit_memory(machinery.model, 8)
+
+    def run_out(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("in the step")
+
+    monkeypatch.setattr(machinery.optimizer, "step", run_out)
+    with pytest.raises(torch.OutOfMemoryError, match="in the step"):
+        run(machinery, batches_of(1, size=8))
+    assert tried == [8]
+
+
+@pytest.mark.parametrize("scale", [False, True], ids=["unscaled", "scaled gradients"])
+def test_an_epoch_in_micro_batches_has_the_scores_and_weights_of_one_in_whole_batches(
+    limit_memory, scale: bool
+) -> None:
+    sides = []
+    for limit in (1000, 3):
+        machinery = machinery_of(lr=0.05, ema_decay=0.5)
+        machinery.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scale)
+        limit_memory(machinery.model, limit)
+        sides.append((run(machinery, batches_of(6, size=10), smoothing=0.1, clip_grad=0.5), machinery))
+    (whole, of_whole), (short, of_short) = sides
+    assert of_short.micro_batch.images == 3
+    assert short == pytest.approx(whole, rel=1e-5)
+    for name in ("model", "evaluated"):
+        torch.testing.assert_close(getattr(of_short, name)[1].weight, getattr(of_whole, name)[1].weight)
+
+
+def test_gradients_of_a_real_model_without_batch_norm_add_up(colour_folder: Path, limit_memory) -> None:
+    dataset = open_dataset(colour_folder, progress=False)
+    config = TrialConfig(data=colour_folder, arch="test_vit", epochs=1, batch_size=32, precision="fp32")
+    found = []
+    for limit in (32, 5):
+        machinery = build_machinery(config, dataset, CPU, updates_per_epoch=1)
+        limit_memory(machinery.model, limit)
+        rows = dataset.splits.train[:32]
+        images = machinery.normalise(torch.from_numpy(dataset.cache.images[rows]))
+        found.append(gradients_of(machinery, images, torch.from_numpy(dataset.cache.labels[rows])))
+        assert machinery.micro_batch.images == {32: 32, 5: 4}[limit]
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_predicting_halves_its_own_batches(limit_memory) -> None:
+    machinery = machinery_of()
+    images = batches_of(1, size=9)[0][0]
+    whole = predict_logits(machinery, [images, images])
+    tried = limit_memory(machinery.model, 4)
+    torch.testing.assert_close(predict_logits(machinery, [images, images]), whole)
+    assert tried == [9, 5, *[3, 3, 3] * 2]
+    assert machinery.micro_batch.images == 1000
+
+
+def test_predicting_one_image_that_does_not_fit_raises(limit_memory) -> None:
+    machinery = machinery_of()
+    limit_memory(machinery.model, 0)
+    with pytest.raises(torch.OutOfMemoryError, match="in the forward pass"):
+        predict_logits(machinery, [batches_of(1, size=4)[0][0]])
 
 
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from trainable import metrics, train
+from trainable import training as training_module
 from trainable.config import DEFAULT_RATES
 from trainable.console import run_app
 from trainable.errors import UsageError
@@ -292,6 +293,44 @@ def test_a_finished_run_can_be_resumed_and_has_nothing_left_to_do(undisturbed: t
     assert code == 0
     assert f"{EPOCHS} of {EPOCHS} epochs are done" in out
     assert ((run / train.LATEST).read_bytes(), (run / train.TEST_PREDICTIONS).read_text()) == before
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch, limit_memory):
+    """From now on models take only so many images at once."""
+
+    def limit(images: int) -> None:
+        def build(*arguments: object) -> torch.nn.Module:
+            model = build_model(*arguments)
+            limit_memory(model, images)
+            return model
+
+        build_model = training_module.build_model
+        monkeypatch.setattr(training_module, "build_model", build)
+
+    return limit
+
+
+def test_a_run_that_runs_out_of_memory_goes_on_and_says_so_on_a_resume_too(
+    colour_folder: Path, run_here, little_memory, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    little_memory(10)
+    note = "memory ran out: test_resnet trains batches of 32 in micro-batches of 8, and its batch norm"
+    code, _, _ = run_here("--data", colour_folder, "--arch", "test_resnet", "--epochs", 1, "--batch-size", 32)
+    assert code == 0
+    (told,) = caplog.messages
+    assert told.startswith(note)
+    run = only_run(tmp_path)
+    assert [record[metrics.MICRO_BATCH] for record in read_csv(run / train.METRICS)] == ["8"]
+    _, out, _ = run_here("--resume", run)
+    assert note in out
+
+
+def test_a_run_that_memory_does_not_suffice_for_ends_in_one_line(colour_folder: Path, run_here, little_memory) -> None:
+    little_memory(0)
+    code, _, err = run_here("--data", colour_folder, "--arch", "test_resnet", "--batch-size", 32)
+    assert code == 1
+    assert re.fullmatch(r"error: test_resnet: out of memory with 1 of a batch's 32 images at a time, .*\n", err)
 
 
 @pytest.mark.parametrize(

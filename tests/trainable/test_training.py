@@ -1,4 +1,9 @@
+import logging
 import math
+import os
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +17,7 @@ from trainable.config import TrialConfig
 from trainable.data.augmentation import strength_at
 from trainable.data.dataset import Dataset, open_dataset
 from trainable.epoch import HeldOutScores, TrainScores
+from trainable.errors import UserError
 from trainable.training import Training, cosine_with_warmup, cpu_weights
 
 CPU = torch.device("cpu")
@@ -253,6 +259,144 @@ def test_a_training_whose_last_update_broke_the_weights_has_diverged(scripted) -
     assert record[metrics.DIVERGED] is True
     assert record[metrics.SCORE] == 0
     assert training.best is None
+
+
+@pytest.mark.parametrize(("batch_size", "images"), [(32, 32), (500, 120)], ids=["full batches", "too few images"])
+def test_the_micro_batch_is_the_batch_where_memory_suffices(build, caplog, batch_size: int, images: int) -> None:
+    training = build(batch_size=batch_size)
+    images = min(images, len(training.order.rows))
+    assert training.run_epoch()[metrics.MICRO_BATCH] == images
+    assert training.micro_batch_note is None
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "told"),
+    [
+        ("test_vit", "whose gradients add up to the batch's"),
+        ("test_resnet", "its batch norm takes the statistics of a micro-batch, not of the batch"),
+    ],
+)
+def test_a_training_that_runs_out_of_memory_goes_on_in_micro_batches_and_says_so_once(
+    build, limit_memory, caplog: pytest.LogCaptureFixture, arch: str, told: str
+) -> None:
+    training = build(arch=arch, attn_drop_rate=None)
+    limit_memory(training.machinery.model, 10)
+    with caplog.at_level(logging.WARNING):
+        records = [training.run_epoch() for _ in range(3)]
+    assert [record[metrics.MICRO_BATCH] for record in records] == [8, 8, 8]
+    assert records[-1][metrics.TRAIN_LOSS] < records[0][metrics.TRAIN_LOSS]
+    assert training.micro_batch_note.startswith(f"memory ran out: {arch} trains batches of 32 in micro-batches of 8")
+    assert told in training.micro_batch_note
+    assert caplog.messages == [training.micro_batch_note]
+
+
+def test_an_epoch_in_micro_batches_is_close_to_one_in_whole_batches(build, limit_memory) -> None:
+    """Dropout is off: its masks differ. Mixing is on: it is done once a batch, before the batch is split."""
+    values = {"drop_rate": 0.0, "attn_drop_rate": 0.0, "drop_path_rate": 0.0, "ema_decay": 0.9}
+    whole, short = build(**values), build(**values)
+    limit_memory(short.machinery.model, 10)
+    for _ in range(3):
+        expected, record = whole.run_epoch(), short.run_epoch()
+        assert record[metrics.MICRO_BATCH] == 8
+        for name in (metrics.TRAIN_LOSS, metrics.TRAIN_TOP1, metrics.SELECT_LOSS):
+            assert record[name] == pytest.approx(expected[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("arch", ["test_vit", "test_resnet"])
+def test_a_continued_training_remembers_its_micro_batch_and_equals_an_undisturbed_one(
+    build, limit_memory, tmp_path: Path, caplog: pytest.LogCaptureFixture, arch: str
+) -> None:
+    undisturbed, continued = (build(arch=arch, attn_drop_rate=None) for _ in range(2))
+    limit_memory(undisturbed.machinery.model, 10)
+    undisturbed.run_epoch()
+    save_checkpoint(undisturbed, tmp_path)
+    while not undisturbed.done:
+        undisturbed.run_epoch()
+    caplog.clear()
+    load_checkpoint(continued, tmp_path)  # into a model that takes any batch
+    assert continued.micro_batch_note == undisturbed.micro_batch_note
+    tried = limit_memory(continued.machinery.model, 1000)
+    while not continued.done:
+        continued.run_epoch()
+    assert tried[:4] == [8] * 4
+    assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
+    assert without_times(continued.history) == without_times(undisturbed.history)
+    assert caplog.messages == []
+
+
+def test_a_training_whose_records_are_older_than_micro_batches_continues_in_whole_batches(build) -> None:
+    training = build()
+    del training.run_epoch()[metrics.MICRO_BATCH]
+    assert training.micro_batch_note is None
+    assert training.run_epoch()[metrics.MICRO_BATCH] == 32
+
+
+def test_one_image_that_does_not_fit_is_an_error_that_says_what_helps(build, limit_memory) -> None:
+    training = build()
+    limit_memory(training.machinery.model, 0)
+    message = (
+        r"^test_vit: out of memory with 1 of a batch's 32 images at a time, at 32 px, and fewer wouldn't help; "
+        r"give a larger --gpus-per-trial, a smaller --image-size or smaller batches \(--set batch_size=N.*\)$"
+    )
+    with pytest.raises(UserError, match=message) as raised:
+        training.run_epoch()
+    assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
+    assert (training.epoch, training.history) == (0, [])
+
+
+def test_an_optimiser_that_runs_out_of_memory_is_such_an_error_too(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = build()
+
+    def run_out(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(training.machinery.optimizer, "step", run_out)
+    with pytest.raises(UserError, match="out of memory with 32 of a batch's 32 images at a time"):
+        training.run_epoch()
+
+
+@pytest.mark.parametrize("noticed", ["by its signal", "by the loader"])
+def test_a_data_worker_that_is_killed_is_named(build, monkeypatch: pytest.MonkeyPatch, noticed: str) -> None:
+    """Torch handles SIGCHLD where the training runs in the main thread; elsewhere its loader asks every 5 s."""
+    monkeypatch.setattr(training_module, "choose_workers", lambda *_: (2, "the test says so"))
+    training = build(batch_size=8)
+    killed = []
+
+    def kill_one(loader: torch.utils.data.DataLoader) -> Iterator:
+        batches = iter(loader)
+        yield next(batches)
+        time.sleep(0.3)  # until the workers have fetched ahead, and hold no lock that a killed one takes along
+        killed.append(batches._workers[1].pid)
+        os.kill(killed[0], signal.SIGKILL)
+        yield from batches
+
+    training.run_epoch()
+    handler = signal.getsignal(signal.SIGCHLD)
+    if noticed == "by the loader":
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    training.watch = kill_one
+    try:
+        with pytest.raises(UserError, match=r"^data worker with pid \d+ was killed by SIGKILL: .*--cpus") as raised:
+            training.run_epoch()
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    assert f"pid {killed[0]} " in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert training.epoch == 1
+
+
+def test_an_error_that_is_no_workers_death_stays_what_it_is(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_module, "choose_workers", lambda *_: (1, "the test says so"))
+    training = build()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    training.run_epoch()
+    training.machinery.model.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        training.run_epoch()
 
 
 def rates_of(epochs: int, updates: int, **values) -> list[float]:

@@ -1,6 +1,8 @@
 """Batches for an epoch: gathered from the memory-mapped cache, augmented, the same for any number of workers."""
 
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import albumentations as A
@@ -13,6 +15,9 @@ from torch.utils.data import Dataset as TorchDataset
 from trainable.config import TrialConfig
 from trainable.data.augmentation import augment, build_policy, strength_at
 from trainable.data.cache import CachedImages
+
+DEATH_S = 1.0
+"""How long all workers together are waited for, to see whether one of them is dying."""
 
 EpochRows = tuple[int, np.ndarray]
 """What names a batch: the 0-based epoch and the rows of the cache. Workers hold no other state."""
@@ -92,6 +97,28 @@ def choose_workers(device: torch.device, cores: int, augment: str) -> tuple[int,
     if cores < 2:
         return 0, "the trial has one core"
     return cores - 1, f"augmentation takes the trial's other {cores - 1} cores"
+
+
+def dead_workers(loader: DataLoader) -> str | None:
+    """One line that names the worker processes of `loader` that died, says how, and what helps; None if none did.
+
+    To be asked after any error in an epoch: torch's has the pid at best, and may be a connection that broke off.
+    """
+    workers = getattr(loader._iterator, "_workers", [])
+    with suppress(RuntimeError):  # of torch's handler of SIGCHLD, which raises wherever the main thread is
+        for worker in workers:
+            worker.join(DEATH_S / len(workers))  # its connections break off before it counts as dead
+    deaths = [f"with pid {worker.pid} {_end(worker.exitcode)}" for worker in workers if worker.exitcode]
+    if not deaths:
+        return None
+    return (
+        f"data worker {', data worker '.join(deaths)}: the machine may have run out of memory or of /dev/shm; "
+        "give fewer --cpus-per-trial (a single run: --threads), all but one of which are workers, or a larger /dev/shm"
+    )
+
+
+def _end(exit_code: int) -> str:
+    return f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
 
 
 def in_order(cache: CachedImages, rows: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:

@@ -1,4 +1,7 @@
+import os
 import pickle
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,11 @@ from hypothesis import strategies as st
 
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
-from trainable.data.loader import AugmentedBatches, BatchOrder, choose_workers, in_order, train_loader
+from trainable.data.loader import AugmentedBatches, BatchOrder, choose_workers, dead_workers, in_order, train_loader
 
 SIZES = {"count": st.integers(1, 200), "batch_size": st.integers(1, 64)}
+IDLE_S = 0.3
+"""After which workers have fetched ahead what they may, and hold no lock that one killed would take along."""
 TIMES = {"seed": st.integers(0, 2**31 - 1), "epoch": st.integers(0, 1000)}
 
 
@@ -121,6 +126,28 @@ def test_a_loaders_data_set_travels_to_a_worker_as_a_path_not_as_pixels(colours:
     rows = colours.splits.train[:4]
     copy = pickle.loads(pickle.dumps(batches))
     assert torch.equal(copy[3, rows][0], batches[3, rows][0])
+
+
+def test_a_worker_that_is_killed_is_named_and_living_ones_are_not(colours: Dataset) -> None:
+    loader = train_loader(colours.cache, BatchOrder(colours.splits.train, 2, seed=0), config(), workers=2, pin=False)
+    assert dead_workers(loader) is None
+    batches = iter(loader)
+    assert dead_workers(loader) is None
+    killed, _ = batches._workers
+    time.sleep(IDLE_S)
+    with pytest.raises((RuntimeError, OSError, EOFError)):  # noqa: PT012 the next test says what it becomes
+        os.kill(killed.pid, signal.SIGBUS)
+        list(batches)
+    told = dead_workers(loader)
+    assert told.startswith(f"data worker with pid {killed.pid} was killed by SIGBUS: ")
+    assert "--cpus-per-trial" in told
+    assert told.count("pid") == 1
+
+
+def test_without_workers_none_can_die(colours: Dataset) -> None:
+    loader = train_loader(colours.cache, BatchOrder(colours.splits.train, 32, seed=0), config(), workers=0, pin=False)
+    list(loader)
+    assert dead_workers(loader) is None
 
 
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 50))
