@@ -1,8 +1,8 @@
 """The files of a trial's checkpoint by name, and files that are whole or not there. Needs no torch."""
 
-import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ WEIGHTS = (MODEL, BEST, STATE)
 
 STACKS = "stacks.txt"
 """Where a trial's process writes what its threads do, on SIGUSR1: in Ray's working folder of the trial."""
-CHECKSUMS = "sha256"
-"""Key of the record that holds the SHA-256 of each other file that was written with it, by name."""
+CHECKSUMS = "crc32"
+"""Key of the record that holds the CRC-32 of each other file that was written with it, by name."""
+BLOCK_BYTES = 2**22
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -51,9 +52,12 @@ def to_disk(path: Path) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """CRC-32 of a file, in hexadecimal digits: against power cuts and worn disks, at a third of what a SHA-256 takes."""
+    value = 0
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(BLOCK_BYTES):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,9 +1,11 @@
-"""Notices that Ray itself is gone: without it a search would wait for ever."""
+"""What a search has to know of the cluster that it runs on: whether it is still there, and open to strangers."""
 
+import ipaddress
 import time
 from typing import Any
 
 import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -26,3 +28,19 @@ class RayWatch(Callback):
         self.next_look = time.monotonic() + LOOK_EVERY_S
         if self.node not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
             raise UserError("Ray has crashed on this machine: its raylet no longer answers")
+
+
+def open_to_strangers(address: str | None) -> str | None:
+    """A warning where the cluster at `address` can be reached from other machines and asks for no token."""
+    host = (address or "").removeprefix("ray://").rpartition(":")[0].strip("[]")
+    if host in ("", "localhost") or is_token_auth_enabled():
+        return None
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return None
+    except ValueError:
+        pass  # a name
+    return (
+        f"warning: the Ray cluster at {address} asks for no token: whoever reaches it can run programs there; "
+        "start it with RAY_AUTH_MODE=token"
+    )

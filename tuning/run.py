@@ -108,7 +108,8 @@ def run(
     if source.is_digits:
         write_digits(source.root)
     console.print("loading torch, timm and Ray ...", style="dim")
-    from tuning.search import gpu_slots, prepare_data, run_search, start_ray  # ten seconds of imports
+    from tuning.ray_watch import open_to_strangers  # ten seconds of imports, with the next
+    from tuning.search import gpu_slots, prepare_data, run_search, start_ray
 
     facts = prepare_data(plan, progress=not asked.quiet) | code_facts()
     if not resumed:
@@ -120,6 +121,8 @@ def run(
     if plan.warm_start:
         console.print(f"warm start: {describe_earlier(earlier)}", highlight=False)
     dashboard = start_ray(asked.address, hardware.cpus, asked.verbose)
+    if warning := open_to_strangers(asked.address):
+        console.print(warning, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"Ray dashboard: {dashboard} (asks for the token in ~/.ray/auth_token)", highlight=False)
     if slots is None:
         slots = gpu_slots(plan, asked.gpus_per_trial, asked.cpus_per_trial, asked.concurrent)
