@@ -42,9 +42,9 @@ def expected_need(plan: SearchPlan, slots: int, care: Precautions) -> DiskNeed:
 def check_disk(plan: SearchPlan, slots: int, care: Precautions) -> str:
     """What the search needs and what is free, in words; UserError where not even the running trials fit."""
     place = next(folder for folder in (plan.output, *plan.output.parents) if folder.exists())
-    free, need = shutil.disk_usage(place).free, expected_need(plan, slots, care)
+    (size, _, free), need = shutil.disk_usage(place), expected_need(plan, slots, care)
     least = need.running + care.free_bytes
-    if free < least:
+    if size and free < least:  # /proc has no size; that it can't be written is said when it's tried
         raise UserError(
             f"--output {plan.output}: {size_text(free)} are free, but the checkpoints of {slots} running trials and "
             f"--min-free {size_text(care.free_bytes)} take {size_text(least)}; make room, or choose another disk"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState as OptunaState
+from ray.tune import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher, SearchGenerator
@@ -16,7 +17,7 @@ from ray.tune.search import Searcher, SearchGenerator
 from trainable import metrics
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
-from tuning.failures import cause_of, failure_reason, is_memory, write_failure
+from tuning.failures import cause_of, end_if_disk_is_full, failure_reason, is_memory, write_failure
 from tuning.past import FAILURE, PastTrial, read_trial, trial_key
 from tuning.plan import SearchPlan
 from tuning.policies import make_engine
@@ -259,11 +260,18 @@ class EngineSearcher(Searcher):
 class EngineGenerator(SearchGenerator):
     """Gives Ray the trials that the engine starts, and those that go on from their files."""
 
-    def __init__(self, executor: Executor, is_held: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        is_held: Callable[[], bool] = lambda: False,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(EngineSearcher())
         self.executor = executor
         self.is_held = is_held
-        """Whether no trial may begin."""
+        """Whether no trial may begin; Ray asks each second while none runs."""
+        self.is_stopped = is_stopped
+        """Whether the search was told to stop, which Ray itself doesn't notice while it waits for a trial."""
 
     def create_trial_if_possible(self, experiment_spec: dict) -> Trial | None:
         """Ray asks for a trial to run."""
@@ -285,7 +293,7 @@ class EngineGenerator(SearchGenerator):
 
     def is_finished(self) -> bool:
         """Whether no trial runs and none will."""
-        return self.executor.engine.finished
+        return self.is_stopped() or self.executor.engine.finished
 
 
 class EngineScheduler(FIFOScheduler):
@@ -302,7 +310,9 @@ class EngineScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """A trial broke."""
-        if not self.executor.fail(trial.trial_id, failure_reason(trial)):
+        reason = failure_reason(trial)
+        end_if_disk_is_full(reason)
+        if not self.executor.fail(trial.trial_id, reason):
             write_failure(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
@@ -318,4 +328,6 @@ class EngineScheduler(FIFOScheduler):
         for key, trial in paused.items():
             if over or engine.trials[key].status is Status.ENDED:
                 tune_controller.stop_trial(trial)
+                if trial.status == Trial.PAUSED:  # Ray keeps what was raised to itself, and would ask again for ever
+                    raise TuneError(failure_reason(trial))
         return None

@@ -1,5 +1,6 @@
 """Trials that break: why, in one line, and what is left of it in their folder."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,12 @@ def is_disk_full(reason: object) -> bool:
     return isinstance(reason, str) and bool(DISK_FULL.search(reason))
 
 
+def end_if_disk_is_full(reason: str) -> None:
+    """OSError for a trial that broke since its disk is full: so would the next ones, and none of them is to blame."""
+    if is_disk_full(reason):
+        raise OSError(errno.ENOSPC, reason)
+
+
 @contextmanager
 def lost_processes_are_failures() -> Iterator[None]:
     """Let a process that Ray ended for its memory, or that went with its node, be the failure of one trial.
@@ -62,10 +69,10 @@ def lost_processes_are_failures() -> Iterator[None]:
     """
     original = RayActorManager._actor_task_failed
 
-    def failed(self: RayActorManager, task: Any, exception: Exception) -> None:
+    def failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
             exception = RayActorError(error_msg=str(exception))
-        original(self, task, exception)
+        original(self, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
     try:
@@ -93,4 +100,9 @@ class FailureLog(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """A trial failed for good."""
+        end_if_disk_is_full(failure_reason(trial))
         write_failure(trial)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        """Ray tries a trial again."""
+        end_if_disk_is_full(failure_reason(trial))

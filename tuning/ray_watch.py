@@ -17,7 +17,9 @@ LOOK_EVERY_S = 5
 class RayWatch(Callback):
     """Ends the search where the node that it runs on has left the cluster: its raylet crashed, or was killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """Of the experiment."""
         self.node = ray.get_runtime_context().get_node_id()
         self.next_look = 0.0
 
@@ -27,7 +29,7 @@ class RayWatch(Callback):
             return
         self.next_look = time.monotonic() + LOOK_EVERY_S
         if self.node not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
-            raise UserError("Ray has crashed on this machine: its raylet no longer answers")
+            raise UserError(f"Ray has crashed here, its raylet doesn't answer; go on by --resume {self.name}")
 
 
 def open_to_strangers(address: str | None) -> str | None:

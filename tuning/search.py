@@ -3,7 +3,9 @@
 import logging
 import math
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +30,9 @@ from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
 from trainable.versions import library_versions
 from tuning.executor import EngineGenerator, EngineScheduler, Executor
-from tuning.failures import FailureLog, lost_processes_are_failures
+from tuning.failures import FailureLog, is_disk_full, lost_processes_are_failures
 from tuning.past import PARAMS, PastTrial, mend, read_past
-from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations
+from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations, size_text
 from tuning.progress import Progress
 from tuning.ray_watch import RayWatch
 from tuning.record_log import RecordLog
@@ -91,6 +93,9 @@ def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
     """Start Ray on this machine or join a cluster; returns the address of its dashboard."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps Ray 2.60 from warning about it
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output can't be silenced; ours replaces it
+    os.environ.setdefault("RAY_worker_killing_policy_by_group", "true")  # where memory is short, one trial at a time
+    if not verbose:
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # tracebacks of trials that ran when a search ended
     level = logging.INFO if verbose else logging.ERROR
     shared: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
     try:
@@ -142,23 +147,25 @@ def run_search(
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
     experiment = experiment_id(plan.folder)
-    past = mended(plan.folder, experiment, console) if resumed else []
+    with full_disk_is_told(plan):
+        past = mended(plan.folder, experiment, console) if resumed else []
     progress = Progress(plan, expected_epochs, dashboard, console)
     progress.remember(past)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # its JSON logger loses epochs, see RecordLog
-    executor = (
-        Executor(plan, slots.concurrent, past, earlier, care.retries, progress.say) if plan.decides_itself else None
-    )
+    executor = None
+    if plan.decides_itself:
+        with full_disk_is_told(plan):
+            executor = Executor(plan, slots.concurrent, past, earlier, care.retries, progress.say)
     ended = executor.ended(past) if executor else [trial for trial in past if trial.ended]
     weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended)
     callbacks: list[Callback] = [RecordLog(), TBXLoggerCallback(), progress, weights]
-    callbacks += [StallWatch(care.stall_timeout_s, progress.say), RayWatch()]
+    callbacks += [StallWatch(care.stall_timeout_s, progress.say), RayWatch(plan.name)]
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))
     if executor is None:
         callbacks.insert(0, FailureLog())  # before `progress` tells of them
-    searcher, scheduler = make_deciders(plan, slots, past, executor, lambda: weights.is_full)
-    with progress, clean_stop() as interrupt, lost_processes_are_failures():
+    with full_disk_is_told(plan), progress, clean_stop() as interrupt, lost_processes_are_failures():
+        searcher, scheduler = make_deciders(plan, slots, past, executor, weights.is_held, interrupt.is_set)
         tune.run(
             trainable,
             name=plan.name,
@@ -179,12 +186,28 @@ def run_search(
             log_to_file=True,
             raise_on_failed_trial=False,
         )
-    if executor is not None and not interrupt.is_set():
-        executor.end_rest()
+        if executor is not None and not interrupt.is_set():
+            executor.end_rest()
     now = read_past(plan.folder, experiment)
     failed = sum(trial.failed for trial in now)
     scored = sum(bool(trial.records) and not trial.failed for trial in now)
     return Outcome(scored, failed, interrupt.is_set(), executor.stopped_by if executor else None)
+
+
+@contextmanager
+def full_disk_is_told(plan: SearchPlan) -> Iterator[None]:
+    """UserError in place of whatever is raised because a write found no room, in this process or a trial's."""
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        folder = min((plan.folder, Path(tempfile.gettempdir())), key=lambda folder: shutil.disk_usage(folder).free)
+        free = size_text(shutil.disk_usage(folder).free)
+        raise UserError(
+            f"{folder}: the disk is full ({free} are free); what was finished is kept: make room, then go on by "
+            f"--resume {plan.name}"
+        ) from None
 
 
 def mended(folder: Path, experiment: str, console: Console) -> list[PastTrial]:
@@ -208,18 +231,23 @@ def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:
 
 
 def make_deciders(
-    plan: SearchPlan, slots: Slots, past: Sequence[PastTrial], executor: Executor | None, is_held: Callable[[], bool]
+    plan: SearchPlan,
+    slots: Slots,
+    past: Sequence[PastTrial],
+    executor: Executor | None,
+    is_held: Callable[[], bool],
+    is_stopped: Callable[[], bool],
 ) -> tuple[SearchAlgorithm, TrialScheduler]:
     """What proposes and what schedules: both ask our engine, or both are Ray's own."""
     together = plan.scheduler in TOGETHER
     # Trials that Ray prepares at once: as many as may run, else the first ones start one by one.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.trials if together else slots.concurrent)
     if executor is not None:
-        return EngineGenerator(executor, is_held), EngineScheduler(executor)
+        return EngineGenerator(executor, is_held, is_stopped), EngineScheduler(executor)
     searcher: Searcher = make_searcher(plan, plan.folder, past)
     if not together:
         searcher = ConcurrencyLimiter(searcher, slots.concurrent)
-    return ResumingGenerator(searcher, past, is_held), make_scheduler(plan, past)
+    return ResumingGenerator(searcher, past, is_held, is_stopped), make_scheduler(plan, past)
 
 
 def trial_name(trial: RayTrial) -> str:

@@ -60,11 +60,17 @@ class ResumingGenerator(SearchGenerator):
     """Ray's, but the trials of an interrupted search that haven't ended go on first."""
 
     def __init__(
-        self, searcher: Searcher, past: Sequence[PastTrial], is_held: Callable[[], bool] = lambda: False
+        self,
+        searcher: Searcher,
+        past: Sequence[PastTrial],
+        is_held: Callable[[], bool] = lambda: False,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(searcher)
         self.is_held = is_held
-        """Whether no trial may begin."""
+        """Whether no trial may begin; Ray asks each second while none runs."""
+        self.is_stopped = is_stopped
+        """Whether the search was told to stop, which Ray itself doesn't notice while it waits for a trial."""
         self.unfinished = [trial for trial in past if not trial.ended]
         self._counter = max((trial.number for trial in past), default=0)
 
@@ -82,4 +88,4 @@ class ResumingGenerator(SearchGenerator):
 
     def is_finished(self) -> bool:
         """Whether no trial will begin or go on."""
-        return not self.unfinished and super().is_finished()
+        return self.is_stopped() or (not self.unfinished and super().is_finished())

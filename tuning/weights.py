@@ -15,7 +15,10 @@ from tuning.past import PastTrial, whole_checkpoints
 from tuning.plan import Limits, size_text
 from tuning.storage import prune_weights, weights_to_keep
 
-LOOK_EVERY_S = 10
+LOOK_SHARE = 0.05
+"""Of the time of Ray's loop, which looks after what is saved may take."""
+GIVE_UP_EVERY_S = 10
+"""Seconds between two paused trials that end because the disk is full, perhaps not for long and not by our doing."""
 
 
 class WeightKeeper(Callback):
@@ -45,6 +48,7 @@ class WeightKeeper(Callback):
         self.saved: set[Trial] = set()
         """Trials that have written a checkpoint since the last look."""
         self.next_look = 0.0
+        self.next_end = 0.0
         self.is_full = False
         """Whether too little of the disk is free."""
         self._prune_ended()
@@ -67,15 +71,33 @@ class WeightKeeper(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
         """Ray's loop went round once."""
-        if time.monotonic() < self.next_look:
+        self._look()
+
+    def is_held(self) -> bool:
+        """Whether no trial may begin; asked also while Ray's loop waits for one."""
+        self._look()
+        return self.is_full
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now < self.next_look:
             return
-        self.next_look = time.monotonic() + LOOK_EVERY_S
-        for trial in [trial for trial in self.saved if trial.status == Trial.PAUSED]:
-            self._leave_newest(trial)
-        self.saved.clear()
-        if self.executor is not None and self._weights_bytes() > self.limits.most_bytes:
-            self._give_up(self.executor)
-        self._look_at_the_disk()
+        if self.saved or not self.next_look:
+            for trial in [trial for trial in self.saved if trial.status == Trial.PAUSED]:
+                self._leave_newest(trial)
+            self.saved = {trial for trial in self.saved if trial.status == Trial.RUNNING}
+            self._keep_to_the_size()
+        self._look_at_the_disk(now)
+        self.next_look = now + (time.monotonic() - now) / LOOK_SHARE
+
+    def _keep_to_the_size(self) -> None:
+        most = self.limits.most_bytes
+        excess = self._weights_bytes() - most
+        while excess > 0 and self.executor is not None:
+            freed = self._give_up(self.executor, f"checkpoints take more than {size_text(most)} (--max-size)")
+            if freed is None:
+                return
+            excess -= freed
 
     def _checkpoints(self, name: str) -> list[Path]:
         return sorted((self.folder / name).glob("checkpoint_*"))
@@ -91,19 +113,21 @@ class WeightKeeper(Callback):
     def _weights_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*/checkpoint_*/*") if path.exists())
 
-    def _give_up(self, executor: Executor) -> None:
-        """End the least promising paused trial; Ray lets go of it before the next look."""
+    def _give_up(self, executor: Executor, why: str) -> int | None:
+        """End the least promising paused trial; returns the bytes of its weights, None where no trial waits."""
         key = executor.give_up("its weights made room: it promised least of the trials that waited")
-        if key is not None:
-            name = executor.folders[key].name
-            prune_weights(self._checkpoints(name), WEIGHTS)
-            self.say(f"{name} ends: checkpoints take more than {size_text(self.limits.most_bytes)} (--max-size)")
+        if key is None:
+            return None
+        name = executor.folders[key].name
+        self.say(f"{name} ends: it promised least, and {why}")
+        return prune_weights(self._checkpoints(name), WEIGHTS)
 
-    def _look_at_the_disk(self) -> None:
+    def _look_at_the_disk(self, now: float) -> None:
         free = shutil.disk_usage(self.folder).free
         was_full, self.is_full = self.is_full, free < self.limits.free_bytes
-        if self.is_full and self.executor is not None:
-            self._give_up(self.executor)
+        if self.is_full and self.executor is not None and now >= self.next_end:
+            self.next_end = now + GIVE_UP_EVERY_S
+            self._give_up(self.executor, f"{size_text(free)} of the disk are free (--min-free)")
         if self.is_full and not was_full:
             self.say(
                 f"{size_text(free)} of the disk are free, less than --min-free {size_text(self.limits.free_bytes)}: "

@@ -15,7 +15,7 @@ from trainable.checkpoint import load_checkpoint, read_single_run, save_checkpoi
 from trainable.config import TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.errors import UserError
-from trainable.files import PREDICTIONS, STATE
+from trainable.files import CHECKSUMS, PREDICTIONS, STATE
 from trainable.train import continue_run
 from trainable.training import Training
 
@@ -97,7 +97,7 @@ def checkpoint(colour_folder: Path, tmp_path: Path) -> tuple[Training, Path]:
 def without_checksums(folder: Path) -> None:
     """As whoever writes a malicious checkpoint would: the record says nothing of the files."""
     record = folder / "trial.json"
-    record.write_text(record.read_text().replace('"sha256"', '"none"'))
+    record.write_text(record.read_text().replace(f'"{CHECKSUMS}"', '"none"'))
 
 
 def test_a_trials_state_runs_no_code(checkpoint: tuple[Training, Path], made: Path) -> None:

@@ -2,13 +2,19 @@
 
 import heapq
 import itertools
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray.tune import Trainable
+from ray.tune.experiment import Experiment
 
 from search_spaces import get_space
+from trainable import metrics
+from trainable.files import CHECKSUMS, MODEL, RECORD, STATE, checksum
 from tuning.engine import Action, Engine, Status
 from tuning.plan import SearchPlan
 
@@ -117,3 +123,70 @@ def put_back() -> Callable[..., Status]:
         return engine.settle(key, max(curve, default=0) if may_go_on else None)
 
     return take_up
+
+
+@pytest.fixture(scope="session")
+def leave_checkpoint() -> Callable[..., Path]:
+    """`leave_checkpoint(trial_folder, number, epoch)`: a checkpoint in its files' layout; returns its folder."""
+
+    def leave(trial: Path, number: int, epoch: int) -> Path:
+        folder = trial / f"checkpoint_{number:06}"
+        folder.mkdir(parents=True)
+        for name in (MODEL, STATE):
+            (folder / name).write_text(f"{name} after epoch {epoch}")
+        epochs = [{metrics.EPOCH: each} for each in range(1, epoch + 1)]
+        sums = {name: checksum(folder / name) for name in (MODEL, STATE)}
+        (folder / RECORD).write_text(json.dumps({"epochs": epochs, CHECKSUMS: sums}))
+        return folder
+
+    return leave
+
+
+@pytest.fixture(scope="session")
+def leave_trial(leave_checkpoint) -> Callable[..., Path]:
+    """`leave_trial(experiment_folder, 3, config, [0.1, 0.2])`: what a trial left that scored so after its epochs.
+
+    Its checkpoint is of its last epoch, or of `saved`; `last` goes into its last record, as `done=True`.
+    """
+
+    def leave(
+        experiment: Path, number: int, config: dict[str, Any], scores: list[float], saved: int | None = None, **last
+    ) -> Path:
+        folder = experiment / f"{number:04}-{config.get('arch', 'vit')}"
+        folder.mkdir()
+        (folder / "params.json").write_text(json.dumps(config))
+        key = f"{json.loads((experiment / 'experiment.json').read_text())['id']}-{number:04}"
+        common = {"trial_id": key, "timestamp": number, "config": config}
+        records = [
+            {metrics.EPOCH: epoch, metrics.SCORE: score, "done": False} | common
+            for epoch, score in enumerate(scores, 1)
+        ]
+        if records:
+            records[-1] |= last
+        (folder / "result.json").write_text("".join(json.dumps(record) + "\n" for record in records))
+        epoch = len(scores) if saved is None else saved
+        if epoch:
+            leave_checkpoint(folder, epoch - 1, epoch)
+        return folder
+
+    return leave
+
+
+class Nothing(Trainable):
+    """A trainable that is never run."""
+
+
+@pytest.fixture
+def ray_spec(tmp_path, monkeypatch) -> Callable[[SearchPlan], dict[str, Any]]:
+    """`ray_spec(plan)`: what Ray hands to a search algorithm to make trials of, without a running Ray."""
+    from tuning.search import trial_name
+
+    session = str(tmp_path / "session")
+    monkeypatch.setattr("ray.train._internal.storage._get_ray_train_session_dir", lambda: session)
+
+    def make(plan: SearchPlan) -> dict[str, Any]:
+        names = {"trial_name_creator": trial_name, "trial_dirname_creator": trial_name}
+        config = plan.trial | {"epochs": plan.epochs}
+        return Experiment(plan.name, Nothing, storage_path=str(plan.output), config=config, **names).spec
+
+    return make

@@ -25,6 +25,37 @@ def test_what_is_new_is_read_once_and_a_half_written_line_waits(tmp_path):
     assert DecisionLog(tmp_path).read_new() == decisions
 
 
+def test_what_was_decided_before_the_record_was_written_is_left_out(tmp_path):
+    log = DecisionLog(tmp_path)
+    decisions = [
+        Decision("start", "a", 0, "first", 1),
+        Decision("start", "no folder", 0, "second", 1),
+        Decision("pause", "a", 1, "waits"),
+        Decision("promote", "a", 1, "best", 2),
+        Decision("start", "b", 0, "third", 1),
+        Decision("pause", "b", 1, "not recorded"),
+        Decision("pause", "a", 2, "waits"),
+    ]
+    for decision in decisions:
+        log.add(decision)
+    assert log.keep({"a": {1: 0.5, 2: 0.6}, "b": {}}) == {("a", 0): 0, ("a", 1): 1, ("b", 0): 3, ("a", 2): 4}
+    kept = [decisions[index] for index in (0, 2, 3, 4, 6)]
+    assert DecisionLog(tmp_path).read_new() == kept
+    log.add(decisions[0])
+    assert DecisionLog(tmp_path).read_new() == [*kept, decisions[0]]
+
+
+def test_a_line_that_cannot_be_read_is_left_out_and_no_file_is_no_decision(tmp_path):
+    log = DecisionLog(tmp_path)
+    assert log.keep({"a": {}}) == {}
+    whole = Decision("start", "a", 0, "first", 1)
+    log.add(whole)
+    with log.path.open("a") as file:
+        file.write('[]\n{"trial": "a"}\n{"kind": "pause", "trial": "a", "epo')
+    assert log.keep({"a": {1: 0.5}}) == {("a", 0): 0}
+    assert DecisionLog(tmp_path).read_new() == [whole]
+
+
 def test_the_rung_table_counts_who_reached_and_who_went_on():
     decisions = [
         Decision("start", "a", 0, "", 1),

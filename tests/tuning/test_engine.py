@@ -128,3 +128,58 @@ def test_a_trial_cut_off_between_two_rungs_runs_on_to_the_next(make_engine, put_
     assert put_back(engine, "c", {"number": 3}, {1: 0.5}, may_go_on=False) is Status.ENDED
     assert engine.policy.sampler.observed == [("a", 1, 0.5), ("a", 2, 0.6), ("c", 1, 0.5)]
     assert engine.first == [{"number": 5}], "what an earlier search tried first isn't tried again"
+
+
+def test_an_epoch_that_is_trained_again_is_not_observed_twice(make_engine):
+    engine = make_engine([1, 2, 4])
+    engine.start("a")
+    engine.start("b")
+    engine.report("a", 1, 0.5)
+    engine.report("b", 1, 0.4)
+    engine.promote()
+    assert engine.report("a", 1, 0.5) is Action.CONTINUE, "from an older checkpoint, on its way to rung 2"
+    assert engine.policy.sampler.observed == [("a", 1, 0.5), ("b", 1, 0.4)]
+    assert engine.report("a", 2, 0.6) is Action.PAUSE
+    assert engine.trials["a"].epochs == 2
+
+
+def test_a_trial_whose_checkpoint_is_older_than_its_rung_runs_to_that_rung_again(make_engine):
+    notes = []
+    engine = make_engine([2, 4], note=notes.append)
+    engine.take_up("a", {"number": 1})
+    for epoch in (1, 2):
+        engine.relearn("a", epoch, epoch / 10)
+    assert engine.settle("a", saved=1) is Status.RUNNING
+    assert (engine.trials["a"].target, engine.trials["a"].epochs) == (2, 2)
+    assert engine.report("a", 2, 0.2) is Action.PAUSE
+    assert engine.policy.sampler.observed == [("a", 2, 0.2)]
+    assert notes[-1].kind == "pause"
+
+
+def test_a_trial_of_full_length_whose_checkpoint_is_older_is_trained_to_its_end_again(make_engine):
+    engine = make_engine([1, 2])
+    engine.take_up("a", {"number": 1})
+    for epoch in (1, 2):
+        engine.relearn("a", epoch, epoch / 10)
+    assert engine.settle("a", saved=0) is Status.RUNNING
+    assert engine.report("a", 1, 0.1) is Action.CONTINUE
+    assert engine.report("a", 2, 0.2) is Action.STOP
+    assert engine.policy.sampler.observed == [("a", 1, 0.1), ("a", 2, 0.2)]
+
+
+def test_a_trial_that_runs_on_from_an_older_checkpoint_counts_no_epoch_twice(make_engine):
+    engine = make_engine([2, 4], trials=2, epochs=4)
+    engine.take_up("a", {"number": 1})
+    for epoch in (1, 2):
+        engine.relearn("a", epoch, 0.1)
+    engine.settle("a", saved=0)
+    assert engine.start("b") is not None, "two of the four epochs are left"
+    assert engine.start("c") is None
+
+
+def test_a_trial_that_diverged_between_two_rungs_was_the_worst_at_the_next(make_engine):
+    engine = make_engine([2, 4])
+    engine.take_up("a", {"number": 1})
+    engine.relearn("a", 1, 0.0, diverged=True)
+    assert engine.settle("a", None) is Status.ENDED
+    assert engine.policy.sampler.observed == [("a", 2, 0.0)]

@@ -144,6 +144,53 @@ def test_an_engine_put_back_together_knows_what_the_first_knew(simulate, put_bac
     assert again.next_move().expected_improvement > 0
 
 
+def watch(engine: Engine) -> list[tuple]:
+    """What the engine decides from now on, each with the kernel's parameters, if there are any by then."""
+    noted: list[tuple] = []
+
+    def note(decision) -> None:
+        kernel = engine.policy.model.kernel
+        noted.append((decision, None if kernel is None else kernel.theta.tolist()))
+
+    engine.note = note
+    return noted
+
+
+def put_together(again: Engine, first: Engine, done: list[tuple[str, int]]) -> None:
+    """Tell `again` of the epochs `done` in `first`, in the order in which they were learned."""
+    for key, epoch in done:
+        if key not in again.trials:
+            again.take_up(key, first.trials[key].config)
+        again.relearn(key, epoch, first.trials[key].curve[epoch])
+    for key, trial in again.trials.items():
+        again.settle(key, saved=trial.epochs)
+
+
+@pytest.mark.parametrize("rungs", [(1, 2, 4, 8), (2, 4, 8)])
+@given(interrupted_at=st.integers(1, 60), seed=st.integers(0, 3))
+@settings(max_examples=5, deadline=None)
+def test_an_engine_put_together_at_any_point_goes_on_as_one_that_was_never_interrupted(
+    simulate, rungs, interrupted_at, seed
+):
+    first, again = (search(rungs=rungs, seed=seed, epochs=64) for _ in range(2))
+    undisturbed = watch(first)
+    done = simulate(first, 1, score)
+    put_together(again, first, done[:interrupted_at])
+    resumed = watch(again)
+    for key, epoch in done[interrupted_at:]:
+        if not again.running and again.next_move().key is None:
+            assert again.start(key) is not None
+        elif not again.running:
+            again.promote()
+        again.report(key, epoch, score(again.trials[key].config, epoch))
+    assert again.next_move() == first.next_move()
+    expected = undisturbed[len(undisturbed) - len(resumed) :]
+    assert [decision for decision, _ in resumed] == [decision for decision, _ in expected]
+    assert all(theirs in (None, ours) for (_, theirs), (_, ours) in zip(resumed, expected, strict=True))
+    # It is fitted once the model is asked, which one move in ten does not.
+    assert sum(theta is not None for _, theta in resumed) >= sum(theta is not None for _, theta in expected) - 3
+
+
 WARM = [
     Earlier(f"old/{number}", {"lr": lr}, {epoch: score({"lr": lr}, epoch) for epoch in (1, 2, 4, 8)}, compares=True)
     for number, lr in enumerate([1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])

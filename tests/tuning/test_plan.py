@@ -9,6 +9,7 @@ from search_spaces import get_space, narrow
 from trainable.errors import UsageError
 from tuning.first import published_configurations
 from tuning.plan import (
+    Precautions,
     SearchPlan,
     architectures_of,
     check_name,
@@ -16,6 +17,8 @@ from tuning.plan import (
     default_name,
     largest_configurations,
     parse_duration,
+    parse_size,
+    size_text,
     usual_first_rung,
 )
 
@@ -59,6 +62,35 @@ def test_durations_that_cannot_be_meant_are_refused(text):
 def test_a_duration_of_nothing_is_refused():
     with pytest.raises(UsageError, match="more than 0"):
         parse_duration("0m")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("500MB", 500e6), ("2GB", 2e9), ("2 GiB", 2e9), ("1.5tb", 1.5e12), ("10k", 10_000), ("7", 7), ("7B", 7)],
+)
+def test_sizes_are_read(text, size):
+    assert parse_size(text, "--max-size") == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "2PB", "GB"])
+def test_sizes_that_cannot_be_meant_are_refused(text):
+    with pytest.raises(UsageError, match=r"--min-free .*: give a size such as 500MB"):
+        parse_size(text, "--min-free")
+
+
+def test_sizes_are_written_in_the_largest_unit_of_which_there_is_one():
+    assert [size_text(size) for size in (0, 999, 1000, 2.5e9, 3e12)] == [
+        "0 bytes",
+        "999 bytes",
+        "1 kB",
+        "2.5 GB",
+        "3 TB",
+    ]
+
+
+def test_a_search_that_may_take_any_size_has_no_limit():
+    assert Precautions(most_bytes=0).limits(10).most_bytes > 10**18
+    assert Precautions(free_bytes=5, most_bytes=7).limits(10) == (10, 7, 5)
 
 
 @pytest.mark.parametrize("name", ["../up", "a b", "", ".hidden", "x" * 101, "a/b"])

@@ -9,7 +9,9 @@ from rich.console import Console
 from trainable import metrics
 from tuning.decisions import DecisionLog
 from tuning.engine import Decision
+from tuning.past import FAILURE, read_past
 from tuning.progress import Progress, TrialView, best_epoch, trial_state
+from tuning.storage import create_experiment
 
 
 def view(name: str, *top1: float) -> TrialView:
@@ -95,3 +97,40 @@ def test_the_live_display_shows_dashboard_rungs_best_and_budget(plan):
     for fact in ("http://127.0.0.1:8265", "rung (epochs)", "95.0% by c at epoch 2", "7 of about 16 epochs", "left"):
         assert fact in text
     assert "last decision: 1 promotes, to epoch 2: the most promising (expected improvement 0.250)" in text
+
+
+def test_a_broken_trial_is_said_to_be_tried_again_until_it_has_failed(plan, tmp_path):
+    out = io.StringIO()
+    progress = Progress(plan, 16, "none", Console(file=out, width=200))
+    (tmp_path / "error.txt").write_text("Failure # 1 (occurred at 2026-11-24)\nTraceback\nValueError: boom\n")
+    trial = FakeTrial(trial_id="1", trial_name="0001-vit", status="ERROR", config={}, last_result=None, path=tmp_path)
+    trial.error_file = str(tmp_path / "error.txt")
+    progress.on_trial_error(0, [trial], trial)
+    assert "0001-vit broke and is tried again: ValueError: boom" in out.getvalue()
+    assert progress.trials["1"].state == "pending"
+    (tmp_path / FAILURE).write_text("ValueError: boom")
+    progress.on_trial_error(0, [trial], trial)
+    assert "0001-vit failed: ValueError: boom" in out.getvalue()
+    assert progress.trials["1"].state == "failed"
+    progress.on_trial_recover(0, [trial], trial)
+    assert out.getvalue().count("broke and is tried again") == 2
+
+
+def test_the_trials_of_an_interrupted_search_are_shown_as_they_stand(make_plan, tmp_path, leave_trial):
+    plan = make_plan(output=tmp_path)
+    create_experiment(plan, {})
+    for number, last in enumerate(({}, {"done": True}, {"done": True, metrics.DIVERGED: True}, {}), 1):
+        leave_trial(plan.folder, number, {"arch": "vit"}, [0.1, 0.2], **last)
+    leave_trial(plan.folder, 5, {"arch": "vit"}, [0.1, 0.2, 0.3, 0.4], done=True)
+    (plan.folder / "0004-vit" / FAILURE).write_text("ValueError")
+    progress = Progress(plan, 16, "none", Console(quiet=True))
+    progress.remember(read_past(plan.folder, "abc"))
+    assert [view.state for view in progress.trials.values()] == [
+        "paused",
+        "stopped",
+        "diverged",
+        "failed",
+        "finished",
+    ]
+    assert best_epoch(list(progress.trials.values())) == ("0005-vit", "vit", 4, 0.4)
+    assert "12 of about 16 epochs" in progress.budget_line()

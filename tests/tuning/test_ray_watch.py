@@ -24,7 +24,7 @@ def test_a_cluster_elsewhere_without_a_token_is_warned_of(monkeypatch, address):
 @pytest.fixture
 def watch(monkeypatch) -> RayWatch:
     monkeypatch.setattr(ray, "get_runtime_context", lambda: type("Context", (), {"get_node_id": lambda self: "here"})())
-    return RayWatch()
+    return RayWatch("swin")
 
 
 def test_a_search_goes_on_while_its_node_is_there(monkeypatch, watch):
@@ -34,5 +34,5 @@ def test_a_search_goes_on_while_its_node_is_there(monkeypatch, watch):
 
 def test_a_search_whose_node_has_left_the_cluster_ends(monkeypatch, watch):
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "here", "Alive": False}])
-    with pytest.raises(UserError, match="Ray has crashed"):
+    with pytest.raises(UserError, match="Ray has crashed here.*--resume swin"):
         watch.on_step_end(0, [])

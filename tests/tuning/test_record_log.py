@@ -70,3 +70,55 @@ def test_a_record_is_in_the_experiments_folder_before_any_copy(trial, tmp_path):
     copy_staging(trial)
     assert epochs(tmp_path) == [1]
     assert json.loads((tmp_path / "exp/0001-vit/params.json").read_text()) == {}
+
+
+def test_each_epoch_is_written_before_the_next_call(trial, tmp_path):
+    log = RecordLog()
+    log.log_trial_start(trial)
+    for epoch in (1, 2, 3):
+        log.log_trial_result(epoch, trial, {metrics.EPOCH: epoch})
+        assert epochs(tmp_path) == list(range(1, epoch + 1))
+    log.log_trial_end(trial)
+
+
+def test_the_half_line_of_a_killed_search_is_dropped_when_its_trial_goes_on(trial, tmp_path):
+    log = RecordLog()
+    log.log_trial_start(trial)
+    log.log_trial_result(1, trial, {metrics.EPOCH: 1})
+    with (tmp_path / "exp/0001-vit/result.json").open("a") as file:
+        file.write('{"epoch": 2, "select_top1": 0.')
+    log.log_trial_end(trial)
+    again = RecordLog()
+    again.log_trial_start(trial)
+    again.log_trial_result(2, trial, {metrics.EPOCH: 2})
+    again.log_trial_end(trial)
+    assert epochs(tmp_path) == [1, 2]
+
+
+def test_an_epoch_that_is_trained_again_takes_the_place_of_the_first_and_of_what_came_after(trial, tmp_path):
+    log = RecordLog()
+    log.log_trial_start(trial)
+    for epoch in (1, 2, 3):
+        log.log_trial_result(epoch, trial, {metrics.EPOCH: epoch, "run": "first"})
+    log.log_trial_end(trial)
+    again = RecordLog()
+    again.log_trial_start(trial)
+    again.log_trial_result(2, trial, {metrics.EPOCH: 2, "run": "second"})
+    again.log_trial_result(3, trial, {metrics.EPOCH: 3, "run": "second"})
+    again.log_trial_end(trial)
+    text = (tmp_path / "exp/0001-vit/result.json").read_text()
+    records = [json.loads(line) for line in text.splitlines()]
+    assert [(record[metrics.EPOCH], record["run"]) for record in records] == [
+        (1, "first"),
+        (2, "second"),
+        (3, "second"),
+    ]
+
+
+def test_the_file_of_a_trial_that_has_ended_is_closed(trial):
+    log = RecordLog()
+    log.log_trial_start(trial)
+    file = log._trial_files[trial]
+    log.log_trial_end(trial)
+    assert file.closed
+    log.log_trial_end(trial)

@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces import Choice, Float, Int, Space, contains, get_space, narrow, sample, start_point
 from tuning.plan import Sampler
-from tuning.sampler import ENOUGH, RungSampler, make_sampler
+from tuning.sampler import ENOUGH, TRIES, RungSampler, make_sampler
 
 ALL = get_space("all")
 SAMPLERS = get_args(Sampler)
@@ -163,3 +163,48 @@ def test_samplers_are_optunas():
         "cmaes": "CmaEsSampler",
         "qmc": "QMCSampler",
     }
+
+
+@pytest.mark.parametrize("name", ["random", "qmc"])
+def test_a_sampler_that_took_up_many_trials_still_proposes(name):
+    """Its draws are the first of a sequence again, all of which may have been tried."""
+    undisturbed = RungSampler(ALL, name, seed=0)
+    resumed = RungSampler(ALL, name, seed=0)
+    for number in range(2 * TRIES):
+        resumed.take_up(str(number), undisturbed.propose(str(number)))
+    tried = [trial.params for trial in resumed.known.values()]
+    for number in range(2 * TRIES, 2 * TRIES + 5):
+        resumed.propose(str(number))
+        assert resumed.known[str(number)].params not in tried
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+@pytest.mark.parametrize("interrupted", [1, 9, 17, 30])
+def test_proposals_after_an_interruption_are_those_of_an_undisturbed_sampler(name, interrupted):
+    """Where every trial but the last has reached rung 1 at each proposal, and every other one rung 2."""
+    undisturbed, resumed = RungSampler(ALL, name, seed=4), RungSampler(ALL, name, seed=4)
+    for number in range(interrupted + 12):
+        config = undisturbed.propose(str(number))
+        if number < interrupted:
+            resumed.take_up(str(number), config)
+        else:
+            assert resumed.propose(str(number)) == config
+        for sampler in (undisturbed, resumed):
+            if number:
+                sampler.observe(str(number - 1), 1, config["lr"] * number % 1)
+                if number % 2:
+                    sampler.observe(str(number - 1), 2, config["lr"])
+
+
+def test_a_trial_that_is_taken_up_counts_as_running_where_it_was_proposed_from():
+    sampler = RungSampler(ALL, "tpe", seed=0)
+    for number in range(ENOUGH):
+        sampler.take_up(str(number), {**start_point(ALL), "lr": 1e-4 * (1 + number)})
+        sampler.observe(str(number), 1, 0.5)
+    sampler.take_up("new", start_point(ALL))
+    assert sampler.open["new"][0] == 1
+    assert sampler.rungs[1].trials[-1].state.name == "RUNNING"
+    sampler.observe("new", 1, 0.9)
+    assert sampler.open == {}
+    assert sampler.rungs[1].best_value == 0.9
+    assert len(sampler.rungs[1].trials) == ENOUGH + 1

@@ -8,13 +8,17 @@ from hypothesis import strategies as st
 
 from trainable.errors import UsageError, UserError
 from tuning.storage import (
-    check_unchanged,
+    EXPERIMENT,
     code_facts,
     create_experiment,
+    cut_half_line,
+    experiment_id,
     find_experiment,
+    note_resumption,
     prepare_output,
     prune_weights,
     read_experiment,
+    read_lines,
     read_records,
     weights_to_keep,
 )
@@ -64,12 +68,60 @@ def test_a_broken_experiment_is_one_clear_error(tmp_path, text):
         read_experiment(tmp_path)
 
 
-def test_changed_images_stop_a_resume(make_plan, tmp_path):
+def test_changed_images_stop_a_resume_and_leave_the_experiment_as_it_was(make_plan, tmp_path):
     plan = make_plan(output=tmp_path)
     create_experiment(plan, {"dataset": "abc"})
-    check_unchanged(plan, {"dataset": "abc"})
+    before = (plan.folder / EXPERIMENT).read_bytes()
     with pytest.raises(UserError, match="images in images have changed"):
-        check_unchanged(plan, {"dataset": "xyz"})
+        note_resumption(plan, {"dataset": "xyz"})
+    assert (plan.folder / EXPERIMENT).read_bytes() == before
+
+
+def test_a_resumption_notes_the_larger_plan_and_what_runs_it_now(make_plan, tmp_path):
+    create_experiment(make_plan(output=tmp_path), facts("1.0", "aaa"))
+    identity = experiment_id(tmp_path / "test")
+    assert note_resumption(make_plan(output=tmp_path, trials=9), facts("1.0", "aaa")) == []
+    assert note_resumption(make_plan(output=tmp_path, trials=12), facts("2.0", "bbb")) == [
+        "code aaa -> bbb",
+        "ray 1.0 -> 2.0",
+    ]
+    assert note_resumption(make_plan(output=tmp_path, trials=12), facts("2.0", "bbb")) == [], "told once"
+    assert read_experiment(tmp_path / "test").trials == 12
+    assert experiment_id(tmp_path / "test") == identity
+    content = json.loads((tmp_path / "test" / EXPERIMENT).read_text())
+    assert content["versions"] == {"ray": "1.0"}, "what it began with stays"
+    assert [each["git_commit"] for each in content["resumed"]] == ["aaa", "bbb", "bbb"]
+
+
+def facts(ray: str, commit: str) -> dict:
+    return {"dataset": "abc", "versions": {"ray": ray}, "git_commit": commit, "command": ["run"]}
+
+
+def test_each_experiment_has_an_id_of_its_own_and_an_older_one_its_folders_name(make_plan, tmp_path):
+    for name in ("one", "two"):
+        create_experiment(make_plan(output=tmp_path, name=name), {})
+    assert experiment_id(tmp_path / "one") == experiment_id(tmp_path / "one") != experiment_id(tmp_path / "two")
+    (tmp_path / "two" / EXPERIMENT).write_text("{}")
+    assert experiment_id(tmp_path / "two") == "two"
+
+
+@pytest.mark.parametrize(
+    ("content", "left"), [("", ""), ("a", ""), ("a\n", "a\n"), ("a\nb", "a\n"), ("a\nb\n", "a\nb\n")]
+)
+def test_only_the_line_that_was_not_written_to_its_end_is_cut(tmp_path, content, left):
+    path = tmp_path / "lines"
+    path.write_text(content)
+    cut_half_line(path)
+    assert path.read_text() == left
+
+
+def test_lines_that_are_no_objects_are_left_out_and_no_file_has_no_lines(tmp_path):
+    path = tmp_path / "lines"
+    assert list(read_lines(path)) == []
+    cut_half_line(path)
+    assert not path.exists()
+    path.write_bytes(b'{"a": 1}\n[]\n3\n\xff\n\n{"b": 2}\n{"c":')
+    assert list(read_lines(path)) == [{"a": 1}, {"b": 2}]
 
 
 def test_records_come_in_the_order_of_time_without_a_torn_line(tmp_path):

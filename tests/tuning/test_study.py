@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search_spaces import get_space, sample
-from tuning.study import JOURNAL, StudyLog, journal_storage
+from tuning.study import JOURNAL, StudyLog, journal_storage, new_journal
 
 ALL = get_space("all")
 
@@ -43,24 +43,40 @@ def test_every_trial_is_there_with_its_scores_and_its_right_state(log, tmp_path)
         assert trial.params == configuration(seed)
 
 
-def test_a_search_that_goes_on_finds_its_running_trials_again(log, tmp_path):
-    log.start("a", configuration(1))
-    again = StudyLog("test", ALL, journal_storage(tmp_path))
-    again.start("a", configuration(1), {1: 0.5})
-    again.report("a", 2, 0.6)
-    again.end("a", TrialState.COMPLETE, 0.6)
-    assert [trial.state.name for trial in read(tmp_path).trials] == ["COMPLETE"]
+@pytest.mark.parametrize(
+    ("state", "value"),
+    [(TrialState.COMPLETE, 0.6), (TrialState.PRUNED, None), (TrialState.FAIL, None), (TrialState.RUNNING, None)],
+)
+def test_a_trial_that_is_put_back_has_its_values_scores_and_state(log, tmp_path, state, value):
+    log.put_back("a", configuration(1), {1: 0.5, 2: 0.6}, state)
+    (trial,) = read(tmp_path).trials
+    assert (trial.state, trial.value) == (state, value)
+    assert trial.params == configuration(1)
+    assert trial.intermediate_values == {1: 0.5, 2: 0.6}
+    assert trial.user_attrs == {"trial": "a"}
+    assert list(log.open) == (["a"] if state is TrialState.RUNNING else [])
 
 
-def test_a_trial_that_goes_on_after_its_search_had_ended_is_a_new_one_with_its_old_scores(log, tmp_path):
+def test_a_running_trial_that_is_put_back_goes_on(log, tmp_path):
+    log.put_back("a", configuration(1), {1: 0.5}, TrialState.RUNNING)
+    log.put_back("b", configuration(2), {}, TrialState.RUNNING)
+    log.report("a", 2, 0.8)
+    log.end("a", TrialState.COMPLETE, 0.8)
+    log.report("b", 1, 0.1)
+    log.end("b", TrialState.PRUNED)
+    log.start("c", configuration(3))
+    trials = read(tmp_path).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED", "RUNNING"]
+    assert [trial.intermediate_values for trial in trials] == [{1: 0.5, 2: 0.8}, {1: 0.1}, {}]
+    assert read(tmp_path).best_value == 0.8
+
+
+def test_a_new_journal_is_empty_and_does_not_wait_for_the_lock_of_a_killed_search(log, tmp_path):
     log.start("a", configuration(1))
-    log.report("a", 1, 0.5)
-    log.end("a", TrialState.PRUNED)
-    again = StudyLog("test", ALL, journal_storage(tmp_path))
-    again.start("a", configuration(1), {1: 0.5})
-    again.report("a", 2, 0.8)
-    again.end("a", TrialState.COMPLETE, 0.8)
-    old, new = read(tmp_path).trials
-    assert (old.state.name, new.state.name) == ("PRUNED", "COMPLETE")
-    assert new.intermediate_values == {1: 0.5, 2: 0.8}
-    assert new.params == old.params
+    lock = tmp_path / f"{JOURNAL}.lock"
+    lock.symlink_to(tmp_path / JOURNAL)  # as Optuna's
+    again = StudyLog("test", ALL, new_journal(tmp_path))
+    assert not lock.is_symlink()
+    assert again.study.trials == []
+    again.start("b", configuration(2))
+    assert [trial.user_attrs["trial"] for trial in read(tmp_path).trials] == ["b"]
