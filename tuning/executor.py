@@ -17,7 +17,7 @@ from ray.tune.search import Searcher, SearchGenerator
 from trainable import metrics
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
-from tuning.failures import cause_of, end_if_disk_is_full, failure_reason, is_memory, write_failure
+from tuning.failures import cause_of, end_if_disk_is_full, failure_reason, is_memory, is_node, write_failure
 from tuning.past import FAILURE, PastTrial, read_trial, trial_key
 from tuning.plan import SearchPlan
 from tuning.policies import make_engine
@@ -137,18 +137,21 @@ class Executor:
         self._end(key)
 
     def fail(self, key: str, reason: str) -> bool:
-        """A trial broke; returns whether it is tried again."""
+        """A trial broke; returns whether it is tried again, now or by a resumed search."""
         if self.slots > 1 and is_memory(reason):  # the fault of all that ran
             self.slots -= 1
             self.say(f"memory is short: {self.slots} trial{'s' * (self.slots > 1)} at once from now on")
-        else:
+        elif not is_node(reason):
             self.failures[key] += 1
-        if self.failures[key] <= self.retries and not self.engine.closed:
+        is_final = self.failures[key] > self.retries
+        if not is_final and not self.engine.closed:
             paused = self.engine.trials[key].status is Status.PAUSED  # it broke while it was saved
             self.away.add(key) if paused else self.waiting.append(key)
             return True
         self.engine.fail(key, reason)
         self.study.end(key, OptunaState.FAIL)
+        if not is_final:
+            return True  # by a resumed search
         alike = [(other, cause) for other, cause in self.failed if cause == cause_of(reason)]
         if alike or not self.stopped_by:
             self.failed = [*alike, (key, cause_of(reason))]

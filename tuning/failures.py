@@ -46,6 +46,11 @@ def is_memory(reason: str) -> bool:
     return reason.startswith(("OutOfMemoryError", "ray.exceptions.OutOfMemoryError"))
 
 
+def is_node(reason: str) -> bool:
+    """Whether the machine that the trial ran on is gone, which says nothing about the trial."""
+    return any(text in reason for text in ("node has died", "node has crashed", "owner has died"))
+
+
 def is_disk_full(reason: object) -> bool:
     """Whether a write found no room; also where what says so, an exception, came of another."""
     while isinstance(reason, BaseException):

@@ -7,12 +7,15 @@ them, and Ray's own state isn't read: it may be seconds older, and names checkpo
 import json
 import math
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from optuna.trial import TrialState
 
+from search_spaces import SpaceError, contains
 from trainable import metrics
+from trainable.errors import UserError
 from trainable.files import RECORD, STATE, broken_files, read_object, read_record, write_text
 from tuning.engine import WORST
 from tuning.plan import SearchPlan
@@ -108,6 +111,16 @@ def _configuration(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any
 def configuration_text(config: dict[str, Any]) -> str:
     """The content of params.json."""
     return json.dumps(config, indent=2, sort_keys=True, default=str)
+
+
+def check_space(past: Iterable[PastTrial], plan: SearchPlan) -> None:
+    """UserError where a trial's configuration isn't one of the plan's space: one of the two was changed since."""
+    for trial in past:
+        try:
+            contains(plan.space, trial.own_values(plan))
+        except SpaceError as error:
+            what_helps = "restore it, or the space in experiment.json, or move this folder away"
+            raise UserError(f"{trial.folder / PARAMS}: {error}; {what_helps}") from None
 
 
 def mend(folder: Path, experiment: str) -> list[str]:

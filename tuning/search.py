@@ -31,7 +31,7 @@ from trainable.trial import Trial
 from trainable.versions import library_versions
 from tuning.executor import EngineGenerator, EngineScheduler, Executor
 from tuning.failures import FailureLog, is_disk_full, lost_processes_are_failures
-from tuning.past import PARAMS, PastTrial, mend, read_past
+from tuning.past import PastTrial, check_space, mend, read_past
 from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations, size_text
 from tuning.progress import Progress
 from tuning.ray_watch import RayWatch
@@ -148,7 +148,7 @@ def run_search(
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
     experiment = experiment_id(plan.folder)
     with full_disk_is_told(plan):
-        past = mended(plan.folder, experiment, console) if resumed else []
+        past = mended(plan, experiment, console) if resumed else []
     progress = Progress(plan, expected_epochs, dashboard, console)
     progress.remember(past)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # its JSON logger loses epochs, see RecordLog
@@ -210,13 +210,14 @@ def full_disk_is_told(plan: SearchPlan) -> Iterator[None]:
         ) from None
 
 
-def mended(folder: Path, experiment: str, console: Console) -> list[PastTrial]:
+def mended(plan: SearchPlan, experiment: str, console: Console) -> list[PastTrial]:
     """The trials of an interrupted search, after a look into their files."""
-    folders = [path.parent for path in folder.glob(f"[0-9]*-*/{PARAMS}")]
+    folders = [path for path in plan.folder.glob("[0-9]*-*") if path.is_dir()]
     for path in track(folders, "checking checkpoints ...", console=console, transient=True):
         for name in mend(path, experiment):
             console.print(f"{path.name}/{name} isn't what was written: what was before it counts", highlight=False)
-    past = read_past(folder, experiment)
+    past = read_past(plan.folder, experiment)
+    check_space(past, plan)
     epochs = sum(len(trial.records) for trial in past)
     console.print(f"resumed: {len(past)} trials with {epochs} epochs are known", highlight=False)
     return past

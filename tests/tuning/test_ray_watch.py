@@ -34,5 +34,5 @@ def test_a_search_goes_on_while_its_node_is_there(monkeypatch, watch):
 
 def test_a_search_whose_node_has_left_the_cluster_ends(monkeypatch, watch):
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "here", "Alive": False}])
-    with pytest.raises(UserError, match="Ray has crashed here.*--resume swin"):
+    with pytest.raises(UserError, match=r"Ray has crashed here.*--resume swin"):
         watch.on_step_end(0, [])
