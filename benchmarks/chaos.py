@@ -101,7 +101,9 @@ def cluster() -> Iterator[Any]:
     """A Ray cluster of two nodes with one core each; the second may be killed."""
     from ray.cluster_utils import Cluster
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "dashboard_port": 0}
+    )
     nodes.add_node(num_cpus=1)
     try:
         yield nodes
