@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trainable.errors import UsageError, UserError
+from trainable.files import tree_to_disk
 
 
 @contextmanager
@@ -28,6 +29,7 @@ def replaced_folder(target: Path, option: str, manifest: str, own: tuple[str, ..
         staged.mkdir()
         try:
             yield staged
+            tree_to_disk(staged)
             _swap(staged, target, old, own)
         finally:
             shutil.rmtree(staged, ignore_errors=True)

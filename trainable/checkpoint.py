@@ -1,7 +1,10 @@
 """What a training leaves on disk: a trial's checkpoint folder, and the single run's `.pth.tar` files."""
 
+import errno
 import json
+import os
 import pickle
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,9 @@ from trainable.files import (
 )
 from trainable.training import Training, cpu_weights
 from trainable.versions import library_versions
+
+FULL_BYTES = 2**20
+"""A disk on which a write has failed is full where less than this is free."""
 
 
 def training_state(training: Training) -> dict[str, Any]:
@@ -63,6 +69,16 @@ def load_training_state(training: Training, state: dict[str, Any], evaluated: di
     training.best_epoch = state["best_epoch"]
 
 
+def save_tensors(content: dict[str, Any], path: Path) -> None:
+    """torch.save; OSError where the disk is full, of which torch only says that it is somewhere else in its file."""
+    try:
+        torch.save(content, path)
+    except RuntimeError:
+        if shutil.disk_usage(path.parent).free < FULL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        raise
+
+
 def save_checkpoint(training: Training, folder: Path) -> None:
     """Write a trial's checkpoint into `folder`; the seconds it took go into the next epoch's record."""
     started = time.perf_counter()
@@ -72,7 +88,7 @@ def save_checkpoint(training: Training, folder: Path) -> None:
         save_file(training.best_weights, folder / BEST)
     else:
         (folder / BEST).unlink(missing_ok=True)  # of an earlier checkpoint in the same folder
-    torch.save(training_state(training), folder / STATE)
+    save_tensors(training_state(training), folder / STATE)
     np.savez_compressed(folder / PREDICTIONS, logits=training.best_logits, epoch=training.best_epoch)
     written = [name for name in (MODEL, BEST, STATE, PREDICTIONS) if (folder / name).exists()]
     record = trial_record(training) | {CHECKSUMS: {name: checksum(folder / name) for name in written}}
@@ -128,7 +144,7 @@ def save_single_run(training: Training, path: Path, best: bool) -> None:
     }
     if not best:
         content |= {"training": training_state(training), "best_weights": training.best_weights}
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    write_atomically(path, lambda temporary: save_tensors(content, temporary))
 
 
 def read_single_run(path: Path) -> tuple[TrialConfig, dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 import faulthandler
 import gc
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
-from trainable.files import STACKS, to_disk
+from trainable.files import STACKS, tree_to_disk
 
 CHECKPOINT_SHARE = 0.05
 """Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
@@ -83,14 +85,26 @@ class Trial(tune.Trainable):
         return record | {DONE: self.training.done, SHOULD_CHECKPOINT: due or self._leaving}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Ray's, which copies the checkpoint to the experiment's folder; returns when the copy is on the disk."""
-        saved = super().save(checkpoint_dir)
+        """Ray's, which copies the checkpoint to the experiment's folder; returns when the copy is on the disk.
+
+        It is written to a folder of ours: Ray leaves its own behind where a write fails.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            saved = super().save(checkpoint_dir or (temporary if self._storage else None))
         checkpoint: Any = saved.checkpoint
         folder = Path(checkpoint.path)
         if folder.is_dir():
-            for path in (*folder.iterdir(), folder):
-                to_disk(path)
+            tree_to_disk(folder)
         return saved
+
+    def _report_class_trainable_checkpoint(self, checkpoint_dir: str, content: Any) -> Any:
+        """Ray's, which copies; half a copy is no checkpoint, and takes room that there isn't."""
+        try:
+            return super()._report_class_trainable_checkpoint(checkpoint_dir, content)
+        except OSError:
+            if self._storage:
+                shutil.rmtree(self._storage.checkpoint_fs_path, ignore_errors=True)
+            raise
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the folder that `trainable.checkpoint` describes."""

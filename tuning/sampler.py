@@ -5,6 +5,7 @@ enough of them, and one in ten looks at no scores. A trial that was proposed fro
 counts as running there, so that slots which propose at the same time don't propose the same.
 """
 
+import importlib
 import random
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ def make_sampler(name: str, seed: int, random_first: int = 0) -> optuna.samplers
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if name == "gp":
+        importlib.import_module("torch")  # here, not within the first proposal, which Ray times
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=random_first, warn_independent_sampling=False)
     if name == "cmaes":
         return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=random_first, warn_independent_sampling=False)

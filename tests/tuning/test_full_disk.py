@@ -74,7 +74,7 @@ def while_filled(folder, spare, then):
 told = {}
 
 folder = room / "many"
-begin(folder, trials=200, epochs=4, epoch_ms=[5], seed=3)
+begin(folder, trials=200, epochs=4, epoch_ms=[5], seed=3, scheduler="asha")
 most, over = [0], threading.Event()
 def look():
     while not over.is_set():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainable.data._progress import reporter
 from trainable.data.decode import BadImage, read_image
 from trainable.errors import UserError
+from trainable.files import tree_to_disk
 
 IMAGES, INDEX, MANIFEST = "images.npy", "index.json", "manifest.json"
 BATCH = 256
@@ -54,6 +55,7 @@ def build(
         sizes = {name: (scratch / name).stat().st_size for name in (IMAGES, INDEX)}
         counts = {"image_size": image_size, "count": len(kept), "bad": bad, "sizes_bytes": sizes}
         (scratch / MANIFEST).write_text(json.dumps(about | counts, indent=1))
+        tree_to_disk(scratch)
         if folder.exists():
             shutil.rmtree(folder)
         scratch.rename(folder)
