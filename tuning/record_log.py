@@ -1,4 +1,4 @@
-"""result.json: each epoch's record, on disk in the experiment's folder as soon as the epoch is over."""
+"""Each epoch's record: in result.json, on the disk as soon as the epoch is over, and in TensorBoard's files."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune.experiment import Trial
-from ray.tune.logger import JsonLoggerCallback
+from ray.tune.logger import JsonLoggerCallback, TBXLoggerCallback
 from ray.tune.result import EXPR_RESULT_FILE
 
 from trainable import metrics
@@ -51,7 +51,29 @@ class RecordLog(JsonLoggerCallback):
         self.last[trial] = epoch
         os.fsync(self._trial_files[trial].fileno())
 
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Close the files of trials that wait at a rung: most will wait until the search ends."""
+        for trial in [trial for trial in self._trial_files if trial.status == Trial.PAUSED]:
+            self.log_trial_end(trial)
+
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """Close the file of a trial that ran in this process."""
         self.last.pop(trial, None)
+        super().log_trial_end(trial, failed)
+
+
+class TensorBoardLog(TBXLoggerCallback):
+    """Ray's, but a trial that waits at a rung holds no thread and no open file: there may be hundreds."""
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Close the writers of trials that wait; one that goes on gets another."""
+        for trial in [trial for trial in self._trial_writer if trial.status == Trial.PAUSED]:
+            self._trial_writer.pop(trial).close()
+
+    def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
+        """Write the configuration with the last record, also of a trial that ends while it waits."""
+        last = self._trial_result.get(trial)
+        if last and trial not in self._trial_writer:
+            self.log_trial_start(trial)
+            self._trial_result[trial] = last
         super().log_trial_end(trial, failed)

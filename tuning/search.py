@@ -17,7 +17,6 @@ import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig
 from ray.tune.experiment import Trial as RayTrial
-from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher
 from rich.console import Console
@@ -29,13 +28,14 @@ from trainable.errors import UserError
 from trainable.probe import measure_peak_bytes
 from trainable.trial import Trial
 from trainable.versions import library_versions
-from tuning.executor import EngineGenerator, EngineScheduler, Executor
+from tuning.executor import Executor
 from tuning.failures import FailureLog, is_disk_full, lost_processes_are_failures
 from tuning.past import PastTrial, check_space, mend, read_past
 from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations, size_text
 from tuning.progress import Progress
+from tuning.ray_engine import EngineGenerator, EngineScheduler
 from tuning.ray_watch import RayWatch
-from tuning.record_log import RecordLog
+from tuning.record_log import RecordLog, TensorBoardLog
 from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
 from tuning.scheduler import make_scheduler
 from tuning.searcher import ResumingGenerator, make_searcher
@@ -158,7 +158,7 @@ def run_search(
             executor = Executor(plan, slots.concurrent, past, earlier, care.retries, progress.say)
     ended = executor.ended(past) if executor else [trial for trial in past if trial.ended]
     weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended)
-    callbacks: list[Callback] = [RecordLog(), TBXLoggerCallback(), progress, weights]
+    callbacks: list[Callback] = [RecordLog(), TensorBoardLog(), progress, weights]
     callbacks += [StallWatch(care.stall_timeout_s, progress.say), RayWatch(plan.name)]
     if plan.wandb != "off":
         callbacks.append(wandb_callback(plan))

@@ -17,12 +17,11 @@ from tuning.executor import (
     MOST_ALIKE,
     SEARCH_OVER,
     TIME_IS_UP,
-    EngineGenerator,
-    EngineScheduler,
     Executor,
     known_in_order,
 )
 from tuning.past import FAILURE, read_past
+from tuning.ray_engine import EngineGenerator, EngineScheduler
 from tuning.storage import create_experiment, experiment_id
 from tuning.study import journal_storage
 
