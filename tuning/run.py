@@ -13,8 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import typer
+from filelock import FileLock
 from rich.console import Console
 
 from trainable.console import INTERRUPTED, UNDERSCORES_ARE_DASHES, run_app
@@ -30,6 +32,9 @@ from tuning.planning import cut_to_space, new_plan, precautions, resumed_plan
 from tuning.resources import Hardware, Slots, find_hardware, parse_gpus_per_trial, plan_slots
 from tuning.storage import code_facts, create_experiment, hold_experiment, note_resumption, prepare_output
 from tuning.warm_start import describe_earlier, read_earlier
+
+if TYPE_CHECKING:
+    from tuning.search import Outcome
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -102,8 +107,7 @@ def run(
 ) -> int:
     """Prepare the data, search, export; returns the exit code."""
     console = Console(quiet=asked.quiet)
-    resumed = asked.resume is not None
-    if not resumed:
+    if asked.resume is None:
         prepare_output(plan)
     if source.is_digits:
         write_digits(source.root)
@@ -112,11 +116,7 @@ def run(
     from tuning.search import gpu_slots, prepare_data, run_search, start_ray
 
     facts = prepare_data(plan, progress=not asked.quiet) | code_facts()
-    if not resumed:
-        create_experiment(plan, facts)
-    lock = hold_experiment(plan.folder)
-    if resumed and (changes := note_resumption(plan, facts)):
-        console.print(f"changed since it ran last: {', '.join(changes)}", highlight=False)
+    lock = open_experiment(plan, facts, asked, console)
     earlier = read_earlier(plan, facts["dataset"])
     if plan.warm_start:
         console.print(f"warm start: {describe_earlier(earlier)}", highlight=False)
@@ -127,21 +127,36 @@ def run(
     if slots is None:
         slots = gpu_slots(plan, asked.gpus_per_trial, asked.cpus_per_trial, asked.concurrent)
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
-    resume_command = f"python -m tuning.run --resume {plan.name}{output_option(plan)}"
-    console.print(f"after any interruption: {resume_command}", highlight=False, soft_wrap=True)
+    console.print(f"after any interruption: {resume_command(plan)}", highlight=False, soft_wrap=True)
     budget = expected_budget(plan, source.train_images, None)
     epochs = budget and budget.epochs
-    outcome = run_search(plan, slots, epochs, dashboard, console, resumed, earlier, care=care)
+    outcome = run_search(plan, slots, epochs, dashboard, console, asked.resume is not None, earlier, care=care)
     lock.release()
+    return finish(plan, outcome)
+
+
+def open_experiment(plan: SearchPlan, facts: dict[str, Any], asked: SimpleNamespace, console: Console) -> FileLock:
+    """Make the experiment's folder, or look at what changed since it ran last; nobody else may search there then."""
+    if asked.resume is None:
+        create_experiment(plan, facts)
+    lock = hold_experiment(plan.folder)
+    if asked.resume is not None and (changes := note_resumption(plan, facts)):
+        console.print(f"changed since it ran last: {', '.join(changes)}", highlight=False)
+    return lock
+
+
+def finish(plan: SearchPlan, outcome: "Outcome") -> int:
+    """Export what the search found, or say why there is nothing; returns the exit code."""
     if outcome.interrupted:
-        print(f"stopped; go on by: {resume_command}")
+        print(f"stopped; go on by: {resume_command(plan)}")
         return INTERRUPTED
     if outcome.stopped_by:
-        raise UserError(f"three trials in a row failed alike: {outcome.stopped_by}; mend that, then: {resume_command}")
+        what_next = f"mend that, then: {resume_command(plan)}"
+        raise UserError(f"three trials in a row failed alike: {outcome.stopped_by}; {what_next}")
     if not outcome.scored:
         raise UserError(f"no trial finished an epoch, {outcome.failed} failed; see {plan.folder}/*/failure.txt")
     code = export(plan)
-    print(f"{'resume':8} {resume_command}")
+    print(f"{'resume':8} {resume_command(plan)}")
     return code
 
 
@@ -150,9 +165,10 @@ def export(plan: SearchPlan) -> int:
     return subprocess.run([sys.executable, "-m", "analysis.export", str(plan.folder)], check=False).returncode
 
 
-def output_option(plan: SearchPlan) -> str:
-    """` --output FOLDER`, where it isn't the usual one."""
-    return "" if plan.output == Path("runs").absolute() else f" --output {plan.output}"
+def resume_command(plan: SearchPlan) -> str:
+    """What goes on with the search, with the folder of experiments where it isn't the usual one."""
+    option = "" if plan.output == Path("runs").absolute() else f" --output {plan.output}"
+    return f"python -m tuning.run --resume {plan.name}{option}"
 
 
 if __name__ == "__main__":

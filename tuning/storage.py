@@ -29,7 +29,7 @@ def prepare_output(plan: SearchPlan) -> None:
         raise UsageError(f"--output {plan.output}: is a file; give a folder") from None
     except OSError as error:
         raise UsageError(f"--output {plan.output}: can't be written ({error.strerror}); give another folder") from None
-    if plan.folder.exists():
+    if plan.folder.is_file() or any(not path.name.startswith(".") for path in plan.folder.glob("*")):
         raise UsageError(
             f"--name {plan.name}: {plan.folder} exists; go on with it by --resume {plan.name}, or give another name"
         )
@@ -39,7 +39,7 @@ def create_experiment(plan: SearchPlan, facts: dict[str, Any]) -> None:
     """Make the folder and write experiment.json: the plan, and `facts` about data, code and machine."""
     prepare_output(plan)
     try:
-        plan.folder.mkdir()
+        plan.folder.mkdir(exist_ok=True)  # one that was killed before experiment.json was written left it empty
         identity = {"id": uuid.uuid4().hex[:8], "plan": plan.model_dump(mode="json")}
         write_text(plan.folder / EXPERIMENT, json.dumps(identity | facts, indent=1))
     except OSError as error:

@@ -47,6 +47,21 @@ def test_a_taken_name_is_refused_and_says_how_to_go_on(make_plan, tmp_path):
         create_experiment(plan, {})
 
 
+def test_a_folder_left_by_a_search_that_was_killed_before_it_wrote_anything_is_no_experiment(make_plan, tmp_path):
+    plan = make_plan(output=tmp_path)
+    plan.folder.mkdir()
+    (plan.folder / ".experiment.json.123.tmp").write_text("{")
+    create_experiment(plan, {})
+    assert read_experiment(plan.folder) == plan
+
+
+def test_a_file_of_the_experiments_name_is_refused(make_plan, tmp_path):
+    plan = make_plan(output=tmp_path)
+    plan.folder.write_text("")
+    with pytest.raises(UsageError, match="give another name"):
+        prepare_output(plan)
+
+
 def test_an_output_that_is_a_file_is_refused(make_plan, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"--output .*file"):
