@@ -271,6 +271,7 @@ class Engine:
         trial = self.trials[key]
         self.is_chosen = False
         if saved is not None and (saved < trial.epochs or trial.epochs not in self.rungs):
+            trial.status = Status.RUNNING
             trial.target = trial.epochs if trial.epochs in self.rungs else self.next_rung(trial.epochs)
         elif saved is None or trial.epochs >= self.rungs[-1]:
             trial.status = Status.ENDED

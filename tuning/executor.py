@@ -13,7 +13,7 @@ from trainable import metrics
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
 from tuning.failures import cause_of, is_memory, is_node
-from tuning.past import FAILURE, PastTrial, trial_key
+from tuning.past import FAILURE, PastTrial, read_trial, trial_key
 from tuning.plan import SearchPlan
 from tuning.policies import make_engine
 from tuning.ray_trials import NewTrial
@@ -134,8 +134,7 @@ class Executor:
             self.failures[key] += 1
         is_final = self.failures[key] > self.retries
         if not is_final and not self.engine.closed:
-            paused = self.engine.trials[key].status is Status.PAUSED  # it broke while it was saved
-            self.away.add(key) if paused else self.waiting.append(key)
+            self._try_again(key)
             return True
         self.engine.fail(key, reason)
         self.study.end(key, OptunaState.FAIL)
@@ -148,6 +147,19 @@ class Executor:
             self.stopped_by = reason
             self.engine.close(f"{MOST_ALIKE} trials in a row failed alike: {reason}")
         return False
+
+    def _try_again(self, key: str) -> None:
+        """Let a trial go on from its files; one that broke while it was saved at its rung runs there again."""
+        status = self.engine.trials[key].status
+        if status is not Status.RUNNING:
+            past = read_trial(self.folders[key], self.experiment)
+            status = self.engine.settle(key, past.saved if past else 0)
+        if status is Status.RUNNING:
+            self.waiting.append(key)
+        elif status is Status.PAUSED:
+            self.away.add(key)
+        else:
+            self._end(key)
 
     def ended(self, past: Sequence[PastTrial]) -> list[PastTrial]:
         """Those of an interrupted search that don't go on."""

@@ -57,8 +57,15 @@ class RecordLog(JsonLoggerCallback):
             self.log_trial_end(trial)
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
-        """Close the file of a trial that ran in this process."""
+        """Close the file of a trial that ran in this process, and drop what nothing reads.
+
+        Ray keeps, of each trial to the end of the search, the last ten values of each metric and their means: 50 kB.
+        """
         self.last.pop(trial, None)
+        statistics = trial.run_metadata
+        statistics.metric_analysis.clear()
+        statistics.metric_n_steps.clear()
+        statistics.invalidate_cache()
         super().log_trial_end(trial, failed)
 
 

@@ -9,6 +9,7 @@
 [bold]python -m tuning.run --resume NAME[/]  goes on with an interrupted search.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,8 @@ def run(
     if source.is_digits:
         write_digits(source.root)
     console.print("loading torch, timm and Ray ...", style="dim")
+    if asked.address is None:  # before Ray is imported: its servers then listen on 127.0.0.1 alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from tuning.ray_watch import open_to_strangers  # ten seconds of imports, with the next
     from tuning.search import gpu_slots, prepare_data, run_search, start_ray
 

@@ -1,8 +1,10 @@
 """Which weights of a search stay on the disk, and what happens where the disk gets full."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ray.tune import Callback
@@ -111,7 +113,12 @@ class WeightKeeper(Callback):
             prune_weights(self._checkpoints(name), WEIGHTS)
 
     def _weights_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.folder.glob("*/checkpoint_*/*") if path.exists())
+        size = 0
+        for folder, _, names in os.walk(self.folder):  # which passes over what is deleted meanwhile; Path.glob doesn't
+            for name in names if os.path.basename(folder).startswith("checkpoint_") else ():
+                with suppress(FileNotFoundError):
+                    size += os.stat(os.path.join(folder, name)).st_size
+        return size
 
     def _give_up(self, executor: Executor, why: str) -> int | None:
         """End the least promising paused trial; returns the bytes of its weights, None where no trial waits."""

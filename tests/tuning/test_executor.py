@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 
 from trainable import metrics
 from tuning.decisions import DECISIONS
-from tuning.engine import Status
+from tuning.engine import Action, Status
 from tuning.executor import (
     MOST_ALIKE,
     SEARCH_OVER,
@@ -225,18 +225,35 @@ def test_an_epoch_that_is_trained_again_is_told_once_to_the_study(make_executor)
     assert trial.intermediate_values == {1: 0.1, 2: 0.2}
 
 
-def test_a_trial_that_breaks_while_it_is_paused_waits_as_paused(parts):
-    a, b = (trial.trial_id for trial in parts.controller.trials)
+def break_while_paused(parts, leave_trial, saved: int) -> str:
+    """The first trial reaches rung 1 and breaks while it is saved there, with a checkpoint of epoch `saved`."""
+    key = parts.controller.trials[0].trial_id
     parts.executor.retries = 1
-    parts.executor.report(a, record(1, 0.9))
-    assert parts.executor.fail(a, "it broke while it was saved")
+    parts.executor.report(key, record(1, 0.9))
+    config = parts.trials[key].config
+    parts.executor.folders[key] = leave_trial(parts.executor.plan.folder, 1, config, [0.9], saved=saved)
+    assert parts.executor.fail(key, "it broke while it was saved")
+    return key
+
+
+def test_a_trial_that_breaks_after_it_was_saved_at_its_rung_waits_there(parts, leave_trial):
+    a = break_while_paused(parts, leave_trial, saved=1)
     assert (parts.executor.away, parts.executor.waiting) == ({a}, [])
     assert parts.executor.next_back() is None, "nothing promotes it yet"
-    parts.executor.report(b, record(1, 0.1))
+    parts.executor.report(parts.controller.trials[1].trial_id, record(1, 0.1))
     assert parts.executor.next_back() == a
     assert parts.trials[a].status is Status.RUNNING
     assert parts.trials[a].target == 2
     assert parts.executor.away == set()
+
+
+def test_a_trial_that_breaks_before_it_was_saved_at_its_rung_runs_there_again(parts, leave_trial):
+    a = break_while_paused(parts, leave_trial, saved=0)
+    assert (parts.executor.away, parts.executor.waiting) == (set(), [a])
+    assert parts.executor.next_back() == a
+    assert parts.trials[a].target == 1
+    assert parts.executor.report(a, record(1, 0.9)) is Action.PAUSE
+    assert parts.trials[a].status is Status.PAUSED
 
 
 def break_for_good(executor: Executor, reason: str) -> str:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 import timm
 import torch
@@ -160,12 +161,22 @@ def test_a_name_that_exists_is_refused_and_nothing_is_touched(searched, folder, 
     assert (folder / "runs/whole/experiment.json").read_bytes() == before
 
 
+def listening(pid: int) -> set[str]:
+    """Addresses at which the process and those that it started can be reached."""
+    process = psutil.Process(pid)
+    sockets = [each for part in (process, *process.children(recursive=True)) for each in part.net_connections("inet")]
+    addresses = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert addresses
+    return addresses
+
+
 def test_ctrl_c_stops_cleanly_and_the_search_goes_on_without_repeating_an_epoch(folder, colour_folder):
     arguments = ["--space", "tiny.toml", "--data", colour_folder, "--trials", 20, "--epochs", 8, "--name", "broken-off"]
     process = subprocess.Popen(command(*arguments), cwd=folder, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if "0006-" in line:
             break
+    assert listening(process.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     process.send_signal(signal.SIGINT)
     told = time.monotonic()
     rest, _ = process.communicate(timeout=60)
