@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback, TBXLoggerCallback
 from ray.tune.result import EXPR_RESULT_FILE
+from ray.tune.utils.util import SafeFallbackEncoder
 
 from trainable import metrics
 from trainable.files import write_atomically
@@ -23,6 +24,7 @@ class RecordLog(JsonLoggerCallback):
 
     def __init__(self) -> None:
         super().__init__()
+        self._trial_files: dict[Trial, Any] = {}
         self.last: dict[Trial, int] = {}
         """The last epoch in each trial's file."""
 
@@ -36,7 +38,7 @@ class RecordLog(JsonLoggerCallback):
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_half_line(path)
         self.last[trial] = max((record.get(metrics.EPOCH, 0) for record in read_lines(path)), default=0)
-        self._trial_files[trial] = path.open("at")
+        self._trial_files[trial] = path.open("ab", buffering=0)
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict) -> None:
         """Add the epoch, on the disk; one that was trained again, from an older checkpoint, takes the first's place."""
@@ -47,9 +49,12 @@ class RecordLog(JsonLoggerCallback):
             text = "".join(json.dumps(record) + "\n" for record in kept)
             write_atomically(path, lambda temporary: temporary.write_text(text))
             self.log_trial_start(trial)
-        super().log_trial_result(iteration, trial, result)
+        file = self._trial_files[trial]
+        line = (json.dumps(result, cls=SafeFallbackEncoder) + "\n").encode()
+        while line:  # without a buffer, which would be written much later where the disk is full now
+            line = line[file.write(line) :]
         self.last[trial] = epoch
-        os.fsync(self._trial_files[trial].fileno())
+        os.fsync(file.fileno())
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Close the files of trials that wait at a rung: most will wait until the search ends."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -21,6 +22,8 @@ AT_LEAST_S = 600
 FIRST_EPOCH_S = 7200
 """... and for so long where no epoch of any trial says how long one takes."""
 LOOK_EVERY_S = 5
+ANSWER_S = 60
+"""What a node gets to end a process of its."""
 DUMP_S = 3
 """What a process gets to write what its threads do."""
 
@@ -82,7 +85,11 @@ class StallWatch(Callback):
         storage: Any = trial.storage
         on_its_node = dump_and_end.options(resources={f"node:{process['node_ip']}": 0.001})
         stacks = Path(storage.trial_working_directory, STACKS)
-        text = ray.get(on_its_node.remote(process["pid"], str(stacks)), timeout=60)
+        try:
+            text = ray.get(on_its_node.remote(process["pid"], str(stacks)), timeout=ANSWER_S)
+        except RayError:  # the node is gone or hangs too; Ray finds out by itself
+            self.say(f"{trial} has reported nothing for {clock(silent)}, and its node doesn't answer")
+            return
         kept = Path(storage.trial_fs_path, STACKS)
         write_text(kept, text)
         self.say(f"{trial} has reported nothing for {clock(silent)}: its process is ended, see {kept}")

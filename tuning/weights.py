@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -17,8 +18,6 @@ from tuning.past import PastTrial, whole_checkpoints
 from tuning.plan import Limits, size_text
 from tuning.storage import prune_weights, weights_to_keep
 
-LOOK_SHARE = 0.05
-"""Of the time of Ray's loop, which looks after what is saved may take."""
 GIVE_UP_EVERY_S = 10
 """Seconds between two paused trials that end because the disk is full, perhaps not for long and not by our doing."""
 
@@ -49,7 +48,12 @@ class WeightKeeper(Callback):
         """Best top-1 and architecture of each ended trial."""
         self.saved: set[Trial] = set()
         """Trials that have written a checkpoint since the last look."""
-        self.next_look = 0.0
+        self.sizes: dict[str, int] = {}
+        """What the checkpoints of each trial take, in bytes."""
+        for path in folder.glob("[0-9]*-*"):
+            self._measure(path.name)
+        self.pruned: set[str] = set()
+        """Ended trials without weights."""
         self.next_end = 0.0
         self.is_full = False
         """Whether too little of the disk is free."""
@@ -68,7 +72,7 @@ class WeightKeeper(Callback):
         self._leave_newest(trial)
         if last[metrics.EPOCH] >= trial.config.get("epochs", 0):
             best_is_newest = last[metrics.BEST_EPOCH] == last[metrics.EPOCH]
-            prune_weights(self._checkpoints(str(trial)), (STATE, BEST if best_is_newest else MODEL))
+            self._prune(str(trial), (STATE, BEST if best_is_newest else MODEL))
         self._prune_ended()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
@@ -81,44 +85,48 @@ class WeightKeeper(Callback):
         return self.is_full
 
     def _look(self) -> None:
-        now = time.monotonic()
-        if now < self.next_look:
-            return
-        if self.saved or not self.next_look:
-            for trial in [trial for trial in self.saved if trial.status == Trial.PAUSED]:
+        for trial in self.saved:
+            if trial.status == Trial.PAUSED and self.executor is not None:  # a population copies older ones
                 self._leave_newest(trial)
-            self.saved = {trial for trial in self.saved if trial.status == Trial.RUNNING}
-            self._keep_to_the_size()
-        self._look_at_the_disk(now)
-        self.next_look = now + (time.monotonic() - now) / LOOK_SHARE
+            self._measure(str(trial))
+        self.saved = {trial for trial in self.saved if trial.status == Trial.RUNNING}
+        self._keep_to_the_size()
+        self._look_at_the_disk()
 
     def _keep_to_the_size(self) -> None:
         most = self.limits.most_bytes
-        excess = self._weights_bytes() - most
+        excess = sum(self.sizes.values()) - most
         while excess > 0 and self.executor is not None:
             freed = self._give_up(self.executor, f"checkpoints take more than {size_text(most)} (--max-size)")
             if freed is None:
                 return
             excess -= freed
 
-    def _checkpoints(self, name: str) -> list[Path]:
-        return sorted((self.folder / name).glob("checkpoint_*"))
+    def _prune(self, name: str, files: Iterable[str]) -> int:
+        """Delete files of a trial's checkpoints; returns their bytes."""
+        freed = prune_weights(sorted((self.folder / name).glob("checkpoint_*")), files)
+        self._measure(name)
+        return freed
 
     def _leave_newest(self, trial: Trial) -> None:
         for folder in whole_checkpoints(self.folder / str(trial))[:-1]:
             shutil.rmtree(folder, ignore_errors=True)
+        kept: Any = trial.run_metadata.checkpoint_manager  # would look for them, to delete them itself
+        kept._checkpoint_results = [each for each in kept._checkpoint_results if Path(each.checkpoint.path).is_dir()]
 
     def _prune_ended(self) -> None:
-        for name in set(self.scores) - weights_to_keep(self.scores, self.limits.keep):
-            prune_weights(self._checkpoints(name), WEIGHTS)
+        without = set(self.scores) - weights_to_keep(self.scores, self.limits.keep)
+        for name in without - self.pruned:
+            self._prune(name, WEIGHTS)
+        self.pruned = without
 
-    def _weights_bytes(self) -> int:
-        size = 0
-        for folder, _, names in os.walk(self.folder):  # which passes over what is deleted meanwhile; Path.glob doesn't
-            for name in names if os.path.basename(folder).startswith("checkpoint_") else ():
+    def _measure(self, name: str) -> None:
+        """Note what a trial's checkpoints take; one may be deleted meanwhile."""
+        self.sizes[name] = 0
+        for folder, _, names in os.walk(self.folder / name):
+            for file in names if os.path.basename(folder).startswith("checkpoint_") else ():
                 with suppress(FileNotFoundError):
-                    size += os.stat(os.path.join(folder, name)).st_size
-        return size
+                    self.sizes[name] += os.stat(os.path.join(folder, file)).st_size
 
     def _give_up(self, executor: Executor, why: str) -> int | None:
         """End the least promising paused trial; returns the bytes of its weights, None where no trial waits."""
@@ -127,10 +135,10 @@ class WeightKeeper(Callback):
             return None
         name = executor.folders[key].name
         self.say(f"{name} ends: it promised least, and {why}")
-        return prune_weights(self._checkpoints(name), WEIGHTS)
+        return self._prune(name, WEIGHTS)
 
-    def _look_at_the_disk(self, now: float) -> None:
-        free = shutil.disk_usage(self.folder).free
+    def _look_at_the_disk(self) -> None:
+        now, free = time.monotonic(), shutil.disk_usage(self.folder).free
         was_full, self.is_full = self.is_full, free < self.limits.free_bytes
         if self.is_full and self.executor is not None and now >= self.next_end:
             self.next_end = now + GIVE_UP_EVERY_S

@@ -1,5 +1,8 @@
 import json
 import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,3 +205,34 @@ def test_memory_does_not_grow_from_trial_to_trial(new_trial, config: dict) -> No
         sizes.append(resident_bytes())
     # a trial holds five copies of the weights; keeping one copy of each would add four over the last four
     assert sizes[-1] - sizes[1] < 2 * weights_bytes
+
+
+IN_A_FRESH_PROCESS = """
+import json, pickle, sys
+from pathlib import Path
+from trainable.training import cpu_weights
+from trainable.trial import Trial
+
+config, output = json.loads(sys.argv[1]), Path(sys.argv[2])
+trial = Trial(config)
+records = [trial.train() for _ in range(2)]
+output.write_bytes(pickle.dumps((records, cpu_weights(trial.training.machinery.model))))
+"""
+
+
+def test_the_fourth_trial_of_an_actor_equals_the_same_one_in_a_fresh_process(
+    new_trial, config: dict, tmp_path: Path
+) -> None:
+    last = config | {"arch": "test_resnet", "lr": 2e-3, "seed": 9, "drop_rate": 0.3, "augment": "full"}
+    reused = new_trial(config | {"arch": "test_vit", "ema_decay": 0.9})
+    reused.train()
+    for other in ({"seed": 4, "mix_prob": 0.0}, {"arch": "test_vit", "batch_size": 16, "augment": "none"}):
+        assert reused.reset(config | other)
+        reused.train()
+    assert reused.reset(last)
+    results = [record_of(reused.train()) for _ in range(2)]
+    command = [sys.executable, "-c", IN_A_FRESH_PROCESS, json.dumps(last), str(tmp_path / "fresh")]
+    subprocess.run(command, check=True, timeout=120)
+    fresh_records, fresh_weights = pickle.loads((tmp_path / "fresh").read_bytes())
+    assert results == [record_of(record) for record in fresh_records]
+    assert_same(weights_of(reused), fresh_weights)

@@ -1,6 +1,5 @@
 """Which weights stay: real files, made-up trials."""
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +22,7 @@ class FakeTrial(SimpleNamespace):
     """What Ray hands to a callback."""
 
     __hash__ = object.__hash__
+    run_metadata = SimpleNamespace(checkpoint_manager=SimpleNamespace(_checkpoint_results=[]))
 
     def __str__(self) -> str:
         return self.name
@@ -68,12 +68,12 @@ def test_a_trial_of_full_length_keeps_the_weights_of_its_best_epoch_only(tmp_pat
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {BEST, "trial.json"}
 
 
-def test_an_ended_or_paused_trial_keeps_its_newest_checkpoint_only(tmp_path, finish, leave_checkpoint):
-    ended, paused, running = finish(1, 0.5), finish(2, 0.4, status="PAUSED"), finish(3, 0.3, status="RUNNING")
-    trials = [ended, paused, running]
+def test_an_ended_or_paused_trial_keeps_its_newest_checkpoint_only(tmp_path, finish, leave_checkpoint, paused):
+    ended, waiting, running = finish(1, 0.5), finish(2, 0.4, status="PAUSED"), finish(3, 0.3, status="RUNNING")
+    trials = [ended, waiting, running]
     for trial in trials:
         leave_checkpoint(tmp_path / str(trial), 1, 3)
-    keeper = WeightKeeper(tmp_path, PLENTY, print)
+    keeper = WeightKeeper(tmp_path, PLENTY, print, paused)
     for trial in trials:
         keeper.on_trial_save(0, trials, trial)
     keeper.on_trial_complete(0, trials, ended)
@@ -115,7 +115,7 @@ def test_no_trial_begins_on_a_full_disk_until_there_is_room(tmp_path):
     keeper = WeightKeeper(tmp_path, Limits(2, 10**9, free_bytes=10**18), said.append)
     keeper.on_step_end(0, [])
     assert keeper.is_full
-    keeper.limits, keeper.next_look = PLENTY, 0.0
+    keeper.limits = PLENTY
     keeper.on_step_end(0, [])
     assert not keeper.is_full
     assert [text.rpartition(": ")[2] for text in said] == [
@@ -153,33 +153,25 @@ def test_it_looks_again_after_a_save_and_leaves_running_trials_alone(paused, lea
     keeper.on_step_end(0, [])
     assert said == []
     leave_checkpoint(folder / "0004-vit", 0, 1)
-    keeper.next_look = 0.0
     running = FakeTrial(name="0004-vit", status="RUNNING")
     keeper.on_trial_save(0, [running], running)
     keeper.on_step_end(0, [running])
     assert with_file(folder, STATE) == {"0001", "0003", "0004"}
 
 
-def test_looking_takes_a_small_share_of_the_time_however_many_checkpoints_there_are(tmp_path, leave_checkpoint):
-    for number in range(300):
-        leave_checkpoint(tmp_path / f"{number:04}-vit", 0, 1)
-    keeper, looks = WeightKeeper(tmp_path, PLENTY, print), []
-    size = keeper._weights_bytes
-    keeper._weights_bytes = lambda: looks.append(time.monotonic()) or size()
-    running = FakeTrial(name="0000-vit", status="RUNNING")
-    started, spent = time.monotonic(), 0.0
-    while (now := time.monotonic()) < started + 0.5:
-        keeper.on_trial_save(0, [running], running)
-        keeper.on_step_end(0, [running])
-        spent += time.monotonic() - now if looks and looks[-1] >= now else 0
-    assert len(looks) >= 2
-    assert spent < 0.2 * (time.monotonic() - started)
-
-
 def test_a_full_disk_costs_one_paused_trial_in_a_while(paused):
     """What fills it may be another program's, and gone in a minute."""
     keeper = WeightKeeper(paused.plan.folder, Limits(2, 10**9, free_bytes=10**18), print, paused)
     for _ in range(3):
-        keeper.next_look = 0.0
         assert keeper.is_held()
     assert [trial.status for trial in paused.engine.trials.values()].count(Status.ENDED) == 1
+
+
+def test_where_ray_decides_older_checkpoints_of_paused_trials_stay(tmp_path, finish, leave_checkpoint):
+    """Population-based training copies the one that a trial had when it was measured."""
+    trial = finish(1, 0.5, status="PAUSED")
+    leave_checkpoint(tmp_path / str(trial), 1, 3)
+    keeper = WeightKeeper(tmp_path, PLENTY, print)
+    keeper.on_trial_save(0, [trial], trial)
+    keeper.on_step_end(0, [trial])
+    assert len(list((tmp_path / str(trial)).iterdir())) == 2
