@@ -64,10 +64,10 @@ print("told", json.dumps(told))
 
 HELD = {
     "memory of the driver (bytes)": 130e3,
-    "open files of the driver": 0.02,
+    "open files of the driver": 0.1,
     "threads of the driver": 0.02,
     "memory of a worker (bytes)": 50e3,
-    "open files of a worker": 0.02,
+    "open files of a worker": 0.1,
     "threads of a worker": 0.02,
     "workers": 0.01,
     "/dev/shm (bytes)": 20e3,
