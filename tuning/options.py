@@ -112,7 +112,8 @@ Name = Annotated[str | None, _option(EXPERIMENT, "The experiment's name. [space 
 Output = Annotated[Path, _option(EXPERIMENT, "Folder of all experiments.")]
 Resume = Annotated[str | None, _option(EXPERIMENT, "Go on with this experiment.", metavar="NAME")]
 Retries = Annotated[
-    int, _option(EXPERIMENT, "A trial that breaks goes on from its checkpoint so often before it failed.", min=0)
+    int,
+    _option(EXPERIMENT, "How often a trial that breaks goes on from its checkpoint before it counts as failed.", min=0),
 ]
 StallTimeout = Annotated[
     str | None,
