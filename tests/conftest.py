@@ -9,6 +9,32 @@ from PIL import Image
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray of tests listens on this machine alone
 
+TINY_SPACE = """
+name = "tiny"
+
+[fixed]
+batch_size = 32
+
+[[dimensions]]
+kind = "choice"
+name = "arch"
+values = ["test_vit", "test_resnet"]
+
+[[dimensions]]
+kind = "float"
+name = "lr"
+low = 1e-3
+high = 1e-2
+log = true
+
+[[dimensions]]
+kind = "float"
+name = "attn_drop_rate"
+low = 0.0
+high = 0.2
+when = { arch = ["test_vit"] }
+"""
+"""Two architectures that train in a second, and a dimension that only one of them has."""
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 70), "red": (200, 50, 40)}
 
 
@@ -20,6 +46,12 @@ def own_cache_folder(tmp_path_factory):
         patch.setenv("WANDB_MODE", "offline")
         patch.delenv("WANDB_API_KEY", raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_space() -> str:
+    """A space file for searches of seconds."""
+    return TINY_SPACE
 
 
 @pytest.fixture(scope="session")

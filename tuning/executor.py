@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import TrialState as OptunaState
 
 from trainable import metrics
+from trainable.errors import UserError
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
 from tuning.failures import cause_of, is_memory, is_node
@@ -152,14 +153,20 @@ class Executor:
         """Let a trial go on from its files; one that broke while it was saved at its rung runs there again."""
         status = self.engine.trials[key].status
         if status is not Status.RUNNING:
-            past = read_trial(self.folders[key], self.experiment)
-            status = self.engine.settle(key, past.saved if past else 0)
+            status = self.engine.settle(key, self.read(key).saved)
         if status is Status.RUNNING:
             self.waiting.append(key)
         elif status is Status.PAUSED:
             self.away.add(key)
         else:
             self._end(key)
+
+    def read(self, key: str) -> PastTrial:
+        """What the trial's folder shows; UserError where its configuration was deleted."""
+        past = read_trial(self.folders[key], self.experiment)
+        if past is None:
+            raise UserError(f"{self.folders[key]}: its params.json is gone; put it back, then go on by --resume")
+        return past
 
     def ended(self, past: Sequence[PastTrial]) -> list[PastTrial]:
         """Those of an interrupted search that don't go on."""

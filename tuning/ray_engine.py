@@ -13,7 +13,6 @@ from trainable import metrics
 from tuning.engine import Action, Status
 from tuning.executor import Executor
 from tuning.failures import end_if_disk_is_full, failure_reason, write_failure
-from tuning.past import read_trial
 from tuning.ray_trials import make_trial, trial_from_files, write_configuration
 
 ACTIONS = {
@@ -63,8 +62,7 @@ class EngineGenerator(SearchGenerator):
         """Ray asks for a trial to run."""
         key = self.executor.next_back()
         if key is not None:
-            past = read_trial(self.executor.folders[key], self.executor.experiment)
-            return None if past is None else trial_from_files(experiment_spec, self._parser, past)
+            return trial_from_files(experiment_spec, self._parser, self.executor.read(key))
         new = None if self.is_held() else self.executor.start()
         if new is None:
             return None

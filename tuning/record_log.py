@@ -7,11 +7,11 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback, TBXLoggerCallback
-from ray.tune.result import EXPR_RESULT_FILE
+from ray.tune.result import EXPR_PARAM_FILE, EXPR_RESULT_FILE
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from trainable import metrics
-from trainable.files import write_atomically
+from trainable.files import write_atomically, write_text
 from tuning.storage import cut_half_line, read_lines
 
 
@@ -39,6 +39,14 @@ class RecordLog(JsonLoggerCallback):
         cut_half_line(path)
         self.last[trial] = max((record.get(metrics.EPOCH, 0) for record in read_lines(path)), default=0)
         self._trial_files[trial] = path.open("ab", buffering=0)
+
+    def update_config(self, trial: Trial, config: dict) -> None:
+        """Write params.json where the experiment is, whole at any time: what Ray copies there is half a file meanwhile."""
+        self._trial_configs[trial] = config
+        storage: Any = trial.storage
+        path = Path(storage.trial_fs_path, EXPR_PARAM_FILE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(config, indent=2, sort_keys=True, cls=SafeFallbackEncoder))
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict) -> None:
         """Add the epoch, on the disk; one that was trained again, from an older checkpoint, takes the first's place."""

@@ -20,32 +20,13 @@ from trainable.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--epochs", "2", "--train-images", "40", "--select-images", "20")
-SPACE = """
-name = "tiny"
-[[dimensions]]
-kind = "choice"
-name = "arch"
-values = ["test_vit", "test_resnet"]
-[[dimensions]]
-kind = "float"
-name = "lr"
-low = 1e-3
-high = 1e-2
-log = true
-[[dimensions]]
-kind = "float"
-name = "attn_drop_rate"
-low = 0.0
-high = 0.3
-when = { arch = ["test_vit"] }
-"""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, tiny_space) -> Path:
     """Where the command runs: with a space of two tiny architectures and the digits."""
     folder = tmp_path_factory.mktemp("record")
-    (folder / "tiny.toml").write_text(SPACE)
+    (folder / "tiny.toml").write_text(tiny_space)
     write_digits(folder / "data/digits")
     return folder
 

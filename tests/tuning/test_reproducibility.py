@@ -12,24 +12,6 @@ import pytest
 
 from trainable import metrics
 
-SPACE = """
-name = "tiny"
-
-[fixed]
-batch_size = 32
-
-[[dimensions]]
-kind = "choice"
-name = "arch"
-values = ["test_vit", "test_resnet"]
-
-[[dimensions]]
-kind = "float"
-name = "lr"
-low = 1e-3
-high = 1e-2
-log = true
-"""
 KEY = "c0ffee" * 6 + "beef"
 """An API key of W&B's length, which must not be written anywhere."""
 KILLED_AFTER = 4
@@ -38,10 +20,10 @@ SAME = (metrics.EPOCH, metrics.TRAIN_LOSS, metrics.SELECT_LOSS, metrics.SELECT_T
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, tiny_space) -> Path:
     """Where both searches run."""
     folder = tmp_path_factory.mktemp("work")
-    (folder / "tiny.toml").write_text(SPACE)
+    (folder / "tiny.toml").write_text(tiny_space)
     return folder
 
 

@@ -20,38 +20,12 @@ from safetensors.torch import save_file
 from tuning.storage import create_experiment, read_records
 from tuning.study import journal_storage
 
-TINY_SPACE = """
-name = "tiny"
-
-[fixed]
-batch_size = 32
-
-[[dimensions]]
-kind = "choice"
-name = "arch"
-values = ["test_vit", "test_resnet"]
-
-[[dimensions]]
-kind = "float"
-name = "lr"
-low = 1e-3
-high = 1e-2
-log = true
-
-[[dimensions]]
-kind = "float"
-name = "attn_drop_rate"
-low = 0.0
-high = 0.2
-when = { arch = ["test_vit"] }
-"""
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, tiny_space) -> Path:
     """An empty working folder with a small space of tiny architectures."""
     folder = tmp_path_factory.mktemp("work")
-    (folder / "tiny.toml").write_text(TINY_SPACE)
+    (folder / "tiny.toml").write_text(tiny_space)
     return folder
 
 
