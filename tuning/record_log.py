@@ -41,7 +41,7 @@ class RecordLog(JsonLoggerCallback):
         self._trial_files[trial] = path.open("ab", buffering=0)
 
     def update_config(self, trial: Trial, config: dict) -> None:
-        """Write params.json where the experiment is, whole at any time: what Ray copies there is half a file meanwhile."""
+        """Write params.json where the experiment is, whole at any time: Ray's copy would be half a file meanwhile."""
         self._trial_configs[trial] = config
         storage: Any = trial.storage
         path = Path(storage.trial_fs_path, EXPR_PARAM_FILE)

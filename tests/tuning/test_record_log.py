@@ -126,6 +126,8 @@ def test_the_file_of_a_trial_that_has_ended_is_closed(trial):
 
 def test_rays_copy_never_meets_the_configuration(trial, tmp_path):
     """A trial that is tried again is read from it just then."""
-    RecordLog().log_trial_start(trial)
+    log = RecordLog()
+    log.log_trial_start(trial)
+    log.log_trial_end(trial)
     assert json.loads((tmp_path / "exp/0001-vit/params.json").read_text()) == trial.config
     assert not (Path(trial.local_path) / "params.json").exists()
