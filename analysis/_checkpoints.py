@@ -1,11 +1,10 @@
 """A trial's newest checkpoint, read without torch."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainable import metrics
-from trainable.files import BEST, MODEL, RECORD
+from trainable.files import BEST, MODEL, read_record
 
 
 class Checkpoint(NamedTuple):
@@ -27,8 +26,7 @@ class Checkpoint(NamedTuple):
 def newest_checkpoint(trial: Path) -> Checkpoint | None:
     """The newest of the trial's checkpoints that has its record, which is written last."""
     for folder in sorted(trial.glob("checkpoint_*"), reverse=True):
-        try:
-            return Checkpoint(folder, json.loads((folder / RECORD).read_text()))
-        except (OSError, ValueError):  # unfinished, or deleted meanwhile by a search that runs
-            continue
+        record = read_record(folder)
+        if record is not None:  # else unfinished, or deleted meanwhile by a search that runs
+            return Checkpoint(folder, record)
     return None

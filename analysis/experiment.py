@@ -19,6 +19,7 @@ from trainable import metrics
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError, UserError
 from trainable.escape import csv_cell, printable
+from trainable.files import read_object
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -107,7 +108,7 @@ def load_experiment(folder: Path | str) -> "DataFrame":
     paths = [path for path in sorted(folder.iterdir()) if (path / PARAMS).is_file() or (path / RESULTS).is_file()]
     if not paths:
         raise UserError(f"{folder}: no trial has started yet; wait, or go on with the search: tuning.run --resume")
-    configs = [_read_object(path / PARAMS) for path in paths]
+    configs = [read_object(path / PARAMS) or {} for path in paths]  # none where a kill came before it
     rows = [trial_row(path, config) for path, config in zip(paths, configs, strict=True)]
     varying = varying_values(configs)
     frame = pd.DataFrame([row | values for row, values in zip(rows, varying, strict=True)])
@@ -188,14 +189,6 @@ def varying_values(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     differing = [name for name in names if len({json.dumps(config.get(name)) for config in configs}) > 1]
     shown = [*ALWAYS_SHOWN, *(name for name in differing if name not in ALWAYS_SHOWN)]
     return [{"full_epochs" if name == "epochs" else name: config.get(name) for name in shown} for config in configs]
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty while Ray hasn't written it yet."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from benchmarks._chaos_search import BEGUN, NAME
 from trainable import metrics
 from trainable.files import RECORD, broken_files, read_record
 from tuning.decisions import DecisionLog
-from tuning.past import PARAMS, RESULTS, PastTrial, checkpoint_epoch, read_past, whole_checkpoints
-from tuning.storage import EXPERIMENT, experiment_id
+from tuning.past import PARAMS, PastTrial, checkpoint_epoch, read_past, whole_checkpoints
+from tuning.storage import EXPERIMENT, RESULTS, experiment_id
 from tuning.study import TRIAL, journal_storage
 
 LINES = (RESULTS, "decisions.jsonl")

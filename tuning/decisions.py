@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainable.files import write_atomically
+from trainable.files import write_text
 from tuning.engine import Decision
 from tuning.storage import read_lines
 
@@ -39,7 +39,7 @@ class DecisionLog:
         """
         lines = [line for line in read_lines(self.path) if _is_known(line, epochs)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_atomically(self.path, lambda path: path.write_text(text))
+        write_text(self.path, text)
         places: dict[tuple[str, int], int] = {}
         for place, line in enumerate(lines):
             places.setdefault((line["trial"], line["epochs"]), place)

@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from trainable.files import write_atomically
+from trainable.files import write_text
 from tuning.past import FAILURE
 
 LOG_TAIL = 40
@@ -97,7 +97,7 @@ def write_failure(trial: Trial) -> None:
             parts += [f"--- the end of {name}", *tail]
     folder = Path(str(trial.path))
     folder.mkdir(exist_ok=True)
-    write_atomically(folder / FAILURE, lambda temporary: temporary.write_text("\n".join(parts) + "\n"))
+    write_text(folder / FAILURE, "\n".join(parts) + "\n")
 
 
 class FailureLog(Callback):

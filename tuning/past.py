@@ -19,10 +19,10 @@ from trainable.errors import UserError
 from trainable.files import RECORD, STATE, broken_files, read_object, read_record, write_text
 from tuning.engine import WORST
 from tuning.plan import SearchPlan
-from tuning.storage import cut_half_line, read_lines
+from tuning.storage import RESULTS, cut_half_line, read_lines
 
-PARAMS, RESULTS, FAILURE = "params.json", "result.json", "failure.txt"
-"""Configuration, one record an epoch, and why a trial failed for good: its first line, and the tail of its log."""
+PARAMS, FAILURE = "params.json", "failure.txt"
+"""A trial's configuration, and why it failed for good: the reason in the first line, then the tail of its log."""
 
 
 class PastTrial(NamedTuple):
@@ -75,9 +75,14 @@ def trial_key(experiment: str, number: int) -> str:
     return f"{experiment}-{number:04}"
 
 
+def trial_folders(folder: Path) -> list[Path]:
+    """The folders of an experiment's trials."""
+    return [path for path in folder.glob("[0-9]*-*") if path.is_dir()]
+
+
 def read_past(folder: Path, experiment: str) -> list[PastTrial]:
     """The trials of the experiment in `folder`, in the order of their proposal."""
-    found = [read_trial(path, experiment) for path in folder.glob("[0-9]*-*") if path.is_dir()]
+    found = [read_trial(path, experiment) for path in trial_folders(folder)]
     return sorted((trial for trial in found if trial), key=lambda trial: trial.number)
 
 

@@ -11,7 +11,7 @@ from ray.tune.result import EXPR_PARAM_FILE, EXPR_RESULT_FILE
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from trainable import metrics
-from trainable.files import write_atomically, write_text
+from trainable.files import write_text
 from tuning.storage import cut_half_line, read_lines
 
 
@@ -55,7 +55,7 @@ class RecordLog(JsonLoggerCallback):
             path = Path(self._trial_files[trial].name)
             kept = [record for record in read_lines(path) if record.get(metrics.EPOCH, 0) < epoch]
             text = "".join(json.dumps(record) + "\n" for record in kept)
-            write_atomically(path, lambda temporary: temporary.write_text(text))
+            write_text(path, text)
             self.log_trial_start(trial)
         file = self._trial_files[trial]
         line = (json.dumps(result, cls=SafeFallbackEncoder) + "\n").encode()

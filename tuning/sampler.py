@@ -16,6 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 from search_spaces import Space, cardinality, start_point, suggest, unconditional
+from tuning.study import add_running
 from tuning.warm_start import Earlier
 
 ENOUGH = 8
@@ -114,8 +115,7 @@ class RungSampler:
         if rung is not None:
             known, study = self.known[key], self.rungs[rung]
             running = create_trial(state=TrialState.RUNNING, params=known.params, distributions=known.distributions)
-            study.add_trial(running)
-            self.open[key] = rung, optuna.Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
+            self.open[key] = rung, add_running(study, running)
         return config
 
     def remember(self, earlier: Iterable[Earlier], rungs: Sequence[int]) -> None:

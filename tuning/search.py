@@ -30,7 +30,7 @@ from trainable.trial import Trial
 from trainable.versions import library_versions
 from tuning.executor import Executor
 from tuning.failures import FailureLog, is_disk_full, lost_processes_are_failures
-from tuning.past import PastTrial, check_space, mend, read_past
+from tuning.past import PastTrial, check_space, mend, read_past, trial_folders
 from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations, size_text
 from tuning.progress import Progress
 from tuning.ray_engine import EngineGenerator, EngineScheduler
@@ -212,8 +212,7 @@ def full_disk_is_told(plan: SearchPlan) -> Iterator[None]:
 
 def mended(plan: SearchPlan, experiment: str, console: Console) -> list[PastTrial]:
     """The trials of an interrupted search, after a look into their files."""
-    folders = [path for path in plan.folder.glob("[0-9]*-*") if path.is_dir()]
-    for path in track(folders, "checking checkpoints ...", console=console, transient=True):
+    for path in track(trial_folders(plan.folder), "checking checkpoints ...", console=console, transient=True):
         for name in mend(path, experiment):
             console.print(f"{path.name}/{name} isn't what was written: what was before it counts", highlight=False)
     past = read_past(plan.folder, experiment)

@@ -13,10 +13,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FixedTrial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search_spaces import Space, suggest
 from trainable.errors import UserError
+from tuning.storage import cut_half_line
 
 JOURNAL = "study.journal"
 """Optuna's journal in the experiment's folder."""
@@ -29,7 +30,7 @@ def journal_storage(folder: Path) -> JournalStorage:
     path = folder / JOURNAL
     try:
         if path.is_file():
-            _cut_half_line(path)
+            cut_half_line(path)  # Optuna would leave it out, and then write the next line behind it
             _check_lines(path)
         storage = JournalStorage(JournalFileBackend(str(path)))
         _check_trials(storage)
@@ -40,15 +41,6 @@ def journal_storage(folder: Path) -> JournalStorage:
             f"{path}: isn't the journal that was written ({type(error).__name__}: {reason}); move this file away and "
             "resume: the trials themselves are in their own folders"
         ) from None
-
-
-def _cut_half_line(path: Path) -> None:
-    """Drop what a killed search was writing: Optuna would leave it out, and then write the next line behind it."""
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
 
 
 def _check_lines(path: Path) -> None:
@@ -78,6 +70,12 @@ def new_journal(folder: Path) -> JournalStorage:
     for path in folder.glob(f"{JOURNAL}*"):
         path.unlink()
     return journal_storage(folder)
+
+
+def add_running(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    """Add a running trial that was proposed elsewhere; returns it as one that can be told its scores."""
+    study.add_trial(trial)
+    return optuna.Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
 
 
 class StudyLog:
@@ -113,9 +111,10 @@ class StudyLog:
             intermediate_values=curve,
             user_attrs={TRIAL: key},
         )
-        self.study.add_trial(trial)
         if state == TrialState.RUNNING:
-            self.open[key] = optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[-1]._trial_id)
+            self.open[key] = add_running(self.study, trial)
+        else:
+            self.study.add_trial(trial)
 
     def report(self, key: str, epoch: int, score: float) -> None:
         """A trial finished an epoch, for the first time: a study takes no second score of it."""

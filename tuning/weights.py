@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 from trainable import metrics
 from trainable.files import BEST, MODEL, STATE, WEIGHTS
 from tuning.executor import Executor
-from tuning.past import PastTrial, whole_checkpoints
+from tuning.past import PastTrial, trial_folders, whole_checkpoints
 from tuning.plan import Limits, size_text
 from tuning.storage import prune_weights, weights_to_keep
 
@@ -50,7 +50,7 @@ class WeightKeeper(Callback):
         """Trials that have written a checkpoint since the last look."""
         self.sizes: dict[str, int] = {}
         """What the checkpoints of each trial take, in bytes."""
-        for path in folder.glob("[0-9]*-*"):
+        for path in trial_folders(folder):
             self._measure(path.name)
         self.pruned: set[str] = set()
         """Ended trials without weights."""

@@ -8,8 +8,8 @@ from optuna.trial import TrialState
 
 from trainable import metrics
 from trainable.files import MODEL, RECORD, STATE, WEIGHTS
-from tuning.past import FAILURE, PARAMS, RESULTS, drop_broken, mend, read_past, read_trial
-from tuning.storage import create_experiment, experiment_id, prune_weights
+from tuning.past import FAILURE, PARAMS, drop_broken, mend, read_past, read_trial
+from tuning.storage import RESULTS, create_experiment, experiment_id, prune_weights
 
 CONFIG = {"arch": "vit", "lr": 0.1}
 
