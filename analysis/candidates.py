@@ -1,4 +1,4 @@
-"""The trials that can become members: their weights are there, and they learned from the experiment's data."""
+"""What can become a member: trials with logits on `select`, which learned from the experiment's own data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,49 +8,92 @@ from zipfile import ZipFile
 import numpy as np
 
 from analysis._checkpoints import newest_checkpoint
+from trainable import metrics
+from trainable.again import retrained_weights
 from trainable.config import TrialConfig, make_config
 from trainable.errors import UserError
-from trainable.files import PREDICTIONS
+from trainable.files import MODEL, PREDICTIONS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 LARGEST_LOGITS_BYTES = 2**31
 """Logits on `select` take as much for a million images of a thousand classes: a file that says more is broken."""
+LIBRARY = 100
+"""Trials that selection looks at: the best on `select` (pruning the library, Caruana et al. 2006)."""
+LIBRARY_BYTES = 2**30
+"""Logits that it holds at once: selection takes three times as much memory."""
+MOVE_AWAY = "move this trial's folder away and export again"
+BEST_EPOCH, LATEST_EPOCH = "best epoch", "latest epoch"
 
 
 class Candidate(NamedTuple):
-    """A trial at its best epoch."""
+    """Weights of a trial, or made from those of several, with what they say on `select`."""
 
     trial: str
+    """Name of the trial's folder, or of what was made from several."""
     config: TrialConfig
     image_size: int
     """In pixels."""
-    weights: Path
+    weights: Path | None
+    """None where they were deleted: the trial can be trained again."""
     logits: np.ndarray
-    """float16 (images, classes) on `select`, kept from its training."""
+    """float16 (images, classes) on `select`."""
+    source: str = BEST_EPOCH
+    """Which weights these are."""
+    later: Path | None = None
+    """Weights of the trial's latest epoch, where the best one is earlier and both are there."""
+
+    @property
+    def shape(self) -> tuple[str, int, int | None]:
+        """Candidates of the same shape have the same tensors."""
+        return self.config.arch, self.image_size, self.config.patch_size
 
 
-def find_candidates(folder: Path, trials: "DataFrame", facts: dict[str, Any]) -> list[Candidate]:
-    """Candidates of the experiment in `folder`, in the order of `trials`; UserError where there is none."""
-    with_weights = trials[trials["has_weights"]]["trial"]
-    found = [read_candidate(folder / trial, facts["dataset"]) for trial in with_weights]
-    candidates = [candidate for candidate in found if candidate]
+def find_candidates(
+    folder: Path, trials: "DataFrame", facts: dict[str, Any], without_weights: bool = False
+) -> list[Candidate]:
+    """The first candidates of the experiment in `folder`, in the order of `trials`; UserError where there is none.
+
+    Args:
+        folder: Of the experiment.
+        trials: As `load_experiment` gives them.
+        facts: The content of experiment.json.
+        without_weights: Also trials whose weights were deleted.
+    """
+    candidates: list[Candidate] = []
+    for name in trials[trials[metrics.BEST_EPOCH] > 0]["trial"]:
+        candidate = read_candidate(folder / name, facts["dataset"], without_weights)
+        candidates += [candidate] if candidate else []
+        if len(candidates) == LIBRARY or sum(each.logits.nbytes for each in candidates) > LIBRARY_BYTES:
+            break
     if not candidates:
-        reason = "were trained on other data" if len(with_weights) else "have no weights of a scored epoch"
-        raise UserError(f"{folder}: nothing to export, its {len(trials)} trials {reason}; see analysis.experiment")
+        raise UserError(f"{folder}: nothing to export, its {len(trials)} trials {_reason(trials)}")
     return candidates
 
 
-def read_candidate(path: Path, dataset: str) -> Candidate | None:
-    """The trial in `path`; None where its data hasn't the fingerprint `dataset`, or its weights are gone."""
+def _reason(trials: "DataFrame") -> str:
+    states = ", ".join(f"{number} {state}" for state, number in trials["state"].value_counts().items())
+    if trials["has_weights"].any():
+        return f"were trained on other data ({states}); see analysis.experiment --verify"
+    if trials[metrics.BEST_EPOCH].max() > 0:
+        return f"have no weights of a scored epoch ({states}); train the best ones again: analysis.export --retrain"
+    return f"have no weights of a scored epoch ({states}); see analysis.experiment, and failure.txt of failed ones"
+
+
+def read_candidate(path: Path, dataset: str, without_weights: bool = False) -> Candidate | None:
+    """The trial in `path`; None where its data hasn't the fingerprint `dataset`, or no epoch or no weights count."""
     checkpoint = newest_checkpoint(path)
-    if checkpoint is None or checkpoint.best_weights is None or checkpoint.record["dataset"] != dataset:
+    if checkpoint is None or checkpoint.record["dataset"] != dataset or not checkpoint.record["best_epoch"]:
         return None
-    record = checkpoint.record
+    weights = checkpoint.best_weights or retrained_weights(path)
+    if weights is None and not without_weights:
+        return None
+    record, latest = checkpoint.record, checkpoint.folder / MODEL
     config = make_config(record["config"], str(checkpoint.folder))
     logits = read_logits(checkpoint.folder / PREDICTIONS)
-    return Candidate(path.name, config, record["image_size"], checkpoint.best_weights, logits)
+    later = latest if weights not in (None, latest) and latest.is_file() else None
+    return Candidate(path.name, config, record["image_size"], weights, logits, later=later)
 
 
 def read_logits(path: Path) -> np.ndarray:
@@ -65,14 +108,22 @@ def read_logits(path: Path) -> np.ndarray:
         return logits
     except Exception as error:  # on broken bytes zipfile, zlib and NumPy raise nearly everything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path}: can't be read ({reason}); move this trial's folder away and export again") from None
+        raise UserError(f"{path}: can't be read ({reason}); {MOVE_AWAY}") from None
 
 
-def check_logits(candidates: Sequence[Candidate], images: int, classes: int) -> None:
-    """UserError where kept predictions can't be those of the `select` images that there are now."""
+def usable(candidates: Sequence[Candidate], images: int, classes: int) -> tuple[list[Candidate], list[str]]:
+    """The candidates whose logits are numbers, and a line for each other one.
+
+    UserError where kept predictions can't be those of the `select` images that there are now, or none is usable.
+    """
     for candidate in candidates:
         if candidate.logits.shape != (images, classes):
             raise UserError(
                 f"trial {candidate.trial}: keeps predictions {candidate.logits.shape} but select has {images} images "
                 f"of {classes} classes: another version wrote it; export with that version"
             )
+    good = [candidate for candidate in candidates if np.isfinite(candidate.logits).all()]
+    bad = [candidate.trial for candidate in candidates if not np.isfinite(candidate.logits).all()]
+    if not good:
+        raise UserError(f"nothing to export: the logits of {', '.join(bad[:3])} aren't all numbers; train new trials")
+    return good, [f"{trial} is left out: its logits aren't all numbers" for trial in bad]

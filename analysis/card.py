@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import timm
+
 from analysis.manifest import Figures, Manifest
+from analysis.snapshots import LATEST
 from analysis.tables import cell_text
+from trainable.architectures import timm_name
+from trainable.config import TrialConfig
 from trainable.escape import printable
 
 if TYPE_CHECKING:
@@ -16,20 +21,25 @@ if TYPE_CHECKING:
 TEXT = """\
 # {experiment}: an ensemble of image classifiers
 
-{members} for {classes:,} classes: softmax(mean of the logits / {temperature:g}).
+{members} for {classes:,} classes: softmax(log(sum of w softmax(logits / T)) / {temperature:.3f}), with the weight w and
+the temperature T of each member. Logits are the mean over the views: {views}.
 
 ## Figures
 
 {figures}
 
-The select images were used to choose: each trial's best epoch, which trials went on, and the members. So the select
-figures are too good, the more so the fewer images there are. The holdout images were used for nothing but these
-figures.
+{gain}
+
+The select images were used to choose: each trial's best epoch, which trials went on, the members, their weights,
+temperatures and views, so the select figures are expected to be too good: top-1 on select minus that on holdout is
+{optimism:+.2f} points. The holdout images were used for nothing but these figures. Intervals are 95 % (bootstrap).
+
+Calibration, on holdout: {calibration}.
 
 ## Members
 
 {trials}
-
+{notes}
 ## Data
 
 `{data}`: {images}. Fingerprint `{dataset}` (paths, file sizes, labels, image size).
@@ -52,16 +62,23 @@ Neither needs Ray or the training data. Prediction is in single precision.
 ## Limits
 
 - It answers with one of its {classes:,} classes for any image, also for one that shows none of them.
-- The figures hold for images like those above: the shorter side resized, the centre cut out.
-- The temperature isn't fitted: a confidence is no calibrated probability.
-- Images of the same scene or person in more than one split would make all figures too good; nothing here checks that.
+- The figures hold for images like those above: the shorter side resized, the centre cut out. On others, confidences
+  are no calibrated probabilities either.
+- Images of the same scene or person in more than one split would make all figures too good:
+  `python -m analysis.dataset` looks for such duplicates.
+
+## Licence of the weights
+
+{licence}
 
 Made {created} with {versions}.
 """
 
 
-def model_card(manifest: Manifest, facts: dict[str, Any], trials: "DataFrame", data: Path, target: Path) -> str:
-    """Markdown from the manifest, the content of experiment.json, its trials, the data's folder and the export's."""
+def model_card(
+    manifest: Manifest, facts: dict[str, Any], trials: "DataFrame", config: TrialConfig, target: Path
+) -> str:
+    """Markdown from the manifest, experiment.json, its trials, the configuration of one, and the export's folder."""
     count = len(manifest.members)
     parts = ((name, facts["images"][name]) for name in ("train", "select", "holdout", "test"))
     return TEXT.format(
@@ -69,42 +86,88 @@ def model_card(manifest: Manifest, facts: dict[str, Any], trials: "DataFrame", d
         members="1 model" if count == 1 else f"{count} models",
         classes=len(manifest.classes),
         temperature=manifest.temperature,
+        views=", ".join(manifest.views),
         figures=figures_table(manifest),
+        gain=gain_text(manifest),
+        optimism=100 * (manifest.select.top1 - manifest.holdout.top1),
+        calibration=calibration_text(manifest),
         trials=members_table(manifest, trials),
-        data=printable(str(data)).replace("`", r"\x60"),
+        notes="".join(f"\n- {markdown_text(note)}" for note in manifest.notes) + "\n",
+        data=printable(str(config.data)).replace("`", r"\x60"),
         images=", ".join(f"{number:,} {name}" for name, number in parts),
         dataset=manifest.dataset,
         search=search_text(facts, trials),
         target=printable(shlex.quote(str(target))),
         target_text=str(target),
         size=manifest.members[0].image_size,
+        licence=licence_text(config, [member.config["arch"] for member in manifest.members]),
         created=f"{manifest.created:%Y-%m-%d %H:%M} UTC",
         versions=", ".join(f"{name} {number}" for name, number in manifest.versions.items()),
     )
 
 
 def figures_table(manifest: Manifest) -> str:
-    """The ensemble beside its best member alone, on both splits."""
-    best = manifest.members[0]
+    """The ensemble beside the best single trial, on both splits."""
+    single = manifest.single
     rows = [
         ("ensemble", "holdout", manifest.holdout),
-        ("best trial alone", "holdout", best.holdout),
+        ("best trial alone", "holdout", single.holdout),
         ("ensemble", "select", manifest.select),
-        ("best trial alone", "select", best.select),
+        ("best trial alone", "select", single.select),
     ]
     cells = ((who, split, *figures_cells(figures), f"{figures.images:,}") for who, split, figures in rows)
-    return markdown(("", "split", "top-1", "top-5", "loss", "images"), cells)
+    return markdown(("", "split", "top-1", "95 %", "top-5", "log loss", "Brier", "ECE", "images"), cells)
+
+
+def gain_text(manifest: Manifest) -> str:
+    """What the ensemble brings, and whose figures these are."""
+    low, difference, high = (100 * value for value in (manifest.gain.low, manifest.gain.difference, manifest.gain.high))
+    text = (
+        f"The ensemble's top-1 on holdout is {difference:+.2f} points ({low:+.2f} to {high:+.2f}) from that of "
+        f"{markdown_text(manifest.single.trial)}, the trial with the best score on select."
+    )
+    again = (
+        " The members were trained again on train and select together: their select figures are those from before, "
+        "their holdout figures are those of the exported weights."
+    )
+    return text + (again if manifest.refit else "")
+
+
+def calibration_text(manifest: Manifest) -> str:
+    """Log loss, Brier score and calibration error without temperatures and with them."""
+    before, after = manifest.uncalibrated, manifest.holdout
+    return ", ".join(
+        f"{name} {getattr(before, field):.4f} before, {getattr(after, field):.4f} after"
+        for name, field in (("log loss", "loss"), ("Brier score", "brier"), ("ECE in 15 bins", "ece"))
+    )
 
 
 def members_table(manifest: Manifest, trials: "DataFrame") -> str:
-    """Each member's own figures, and its searched values (the columns behind `checkpoint`)."""
+    """Each member's own figures, and the searched values of its trial (the columns behind `checkpoint`)."""
     searched = list(trials.columns[list(trials.columns).index("checkpoint") + 1 :])
     values = trials.set_index("trial")[searched]
     rows = []
-    for member in manifest.members:
-        own = [cell_text(name, values.loc[member.trial, name]) for name in searched]
-        rows.append((member.trial, f"{member.select.top1:.2%}", f"{member.holdout.top1:.2%}", *own))
-    return markdown(("trial", "select top-1", "holdout top-1", *searched), rows)
+    for weight, member in zip(manifest.weights, manifest.members, strict=True):
+        trial = member.trial.removesuffix(LATEST)
+        own = [cell_text(name, values.loc[trial, name]) if trial in values.index else "-" for name in searched]
+        top1 = f"{member.select.top1:.2%}", f"{member.holdout.top1:.2%}"
+        rows.append((member.trial, member.source, f"{weight:.0%}", f"{member.temperature:.3f}", *top1, *own))
+    return markdown(("member", "weights of", "w", "T", "select top-1", "holdout top-1", *searched), rows)
+
+
+def licence_text(config: TrialConfig, archs: Iterable[str]) -> str:
+    """Where the members' weights come from, and what that means for their use."""
+    if config.pretrained is False:
+        return "All weights were trained from random numbers on the data above: its terms are the only ones."
+    if config.pretrained is not True:
+        return (
+            f"All weights began as those of `{printable(str(config.pretrained))}`: its terms hold, beside the data's."
+        )
+    configs = ((arch, timm.get_pretrained_cfg(timm_name(arch))) for arch in sorted(set(archs)))
+    licences = (f"{arch}: {(found and found.license) or 'unknown'}" for arch, found in configs)
+    return (
+        f"All weights began as timm's, whose licences are ({'; '.join(licences)}); the data's terms hold beside these."
+    )
 
 
 def search_text(facts: dict[str, Any], trials: "DataFrame") -> str:
@@ -120,9 +183,11 @@ def search_text(facts: dict[str, Any], trials: "DataFrame") -> str:
     )
 
 
-def figures_cells(figures: Figures) -> tuple[str, str, str]:
-    """Top-1, top-5 and loss as text."""
-    return f"{figures.top1:.2%}", f"{figures.top5:.2%}", f"{figures.loss:.3f}"
+def figures_cells(figures: Figures) -> tuple[str, ...]:
+    """Top-1, its interval, top-5, log loss, Brier score and calibration error as text."""
+    interval = f"{100 * figures.top1_low:.1f} to {100 * figures.top1_high:.1f}"
+    scores = (f"{value:.3f}" for value in (figures.loss, figures.brier, figures.ece))
+    return f"{figures.top1:.2%}", interval, f"{figures.top5:.2%}", *scores
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

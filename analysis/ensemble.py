@@ -2,27 +2,38 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor
 
 from analysis.manifest import EXPORT_AGAIN, MemberModel, read_manifest
+from analysis.modules import EnsembleModule, MemberModule, load_weights
+from analysis.views import WHOLE
 from trainable.architectures import build_model
 from trainable.config import make_config
 from trainable.data.layouts import ClassName
 from trainable.device import choose_device
 from trainable.epoch import Normalise
 from trainable.errors import UserError
+from trainable.files import checksum
 
 Images = np.ndarray | Mapping[int, np.ndarray]
 """uint8 RGB (images, S, S, 3); where members differ in their image size S, one such array for each size."""
 
 
+class Votes(NamedTuple):
+    """What the ensemble says, and what each member says alone; float32, each row sums to 1."""
+
+    probabilities: np.ndarray
+    """(images, classes)."""
+    members: np.ndarray
+    """(members, images, classes)."""
+
+
 class Ensemble:
-    """Models with their preprocessing, averaged: softmax(weighted mean of the logits / temperature)."""
+    """Members with their weights in the mean, and what they were trained to tell apart."""
 
     def __init__(
         self,
@@ -32,13 +43,17 @@ class Ensemble:
         weights: Sequence[float],
         temperature: float,
         device: torch.device,
+        views: Sequence[str] = (WHOLE,),
     ) -> None:
         self.members = tuple(members)
         self.classes = tuple(classes)
         self.weights = tuple(weights)
         self.temperature = temperature
+        self.views = tuple(views)
         self.device = device
-        self.models = [build_member(folder, member, len(classes), device) for member in members]
+        modules = [build_member(folder, member, len(classes), self.views) for member in members]
+        sizes, temperatures = ([getattr(member, of) for member in members] for of in ("image_size", "temperature"))
+        self.module = EnsembleModule(modules, sizes, weights, temperatures, temperature).to(device).eval()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -48,32 +63,25 @@ class Ensemble:
     @torch.inference_mode()
     def member_logits(self, images: Images) -> np.ndarray:
         """float32 logits (members, images, classes) for one batch. ValueError for images of another size or type."""
-        batches = self._on_device(images)
-        outputs = [
-            model(batches[member.image_size]).float() for member, model in zip(self.members, self.models, strict=True)
-        ]
-        return torch.stack(outputs).cpu().numpy()
+        return self.module.logits(*self._on_device(images)).cpu().numpy()
 
-    def mean_logits(self, member_logits: np.ndarray) -> np.ndarray:
-        """float32 (images, classes): the weighted mean over the members, the first axis."""
-        return np.average(member_logits, axis=0, weights=self.weights).astype(np.float32)
-
-    def predict_logits(self, images: Images) -> np.ndarray:
-        """float32 logits (images, classes) for one batch, before the temperature."""
-        return self.mean_logits(self.member_logits(images))
+    @torch.inference_mode()
+    def votes(self, images: Images) -> Votes:
+        """The probabilities of the ensemble and of each member, for one batch."""
+        together, members = self.module.votes(*self._on_device(images))
+        return Votes(together.cpu().numpy(), members.cpu().numpy())
 
     def predict(self, images: Images) -> np.ndarray:
         """float32 probabilities (images, classes) for one batch."""
-        logits = torch.from_numpy(self.predict_logits(images))
-        return (logits / self.temperature).softmax(dim=1).numpy()
+        return self.votes(images).probabilities
 
-    def _on_device(self, images: Images) -> dict[int, torch.Tensor]:
+    def _on_device(self, images: Images) -> list[Tensor]:
         by_size = images if isinstance(images, Mapping) else {images.shape[1]: images}
         for size in self.sizes:
             batch = by_size.get(size)
             if batch is None or batch.dtype != np.uint8 or batch.shape[1:] != (size, size, 3):
                 raise ValueError(f"expected uint8 (images, {size}, {size}, 3) for each image size of {self.sizes}")
-        return {size: torch.tensor(by_size[size]).to(self.device) for size in self.sizes}
+        return [torch.from_numpy(np.array(by_size[size], order="C")).to(self.device) for size in self.sizes]
 
 
 def load_ensemble(folder: Path | str, device: str = "auto") -> Ensemble:
@@ -84,25 +92,18 @@ def load_ensemble(folder: Path | str, device: str = "auto") -> Ensemble:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    return Ensemble(
-        folder,
-        manifest.members,
-        [ClassName(each.id, each.words) for each in manifest.classes],
-        manifest.weights,
-        manifest.temperature,
-        choose_device(device),
-    )
+    chosen = choose_device(device)
+    for member in manifest.members:
+        if checksum(folder / member.file) != member.crc32:
+            raise UserError(f"{folder / member.file}: isn't the file that was exported; {EXPORT_AGAIN}")
+    classes = [ClassName(each.id, each.words) for each in manifest.classes]
+    weights, temperature, views = manifest.weights, manifest.temperature, manifest.views
+    return Ensemble(folder, manifest.members, classes, weights, temperature, chosen, views)
 
 
-def build_member(folder: Path, member: MemberModel, num_classes: int, device: torch.device) -> nn.Module:
-    """A member as a module from uint8 images (batch, S, S, 3) to logits (batch, classes), with its weights loaded."""
-    path = folder / member.file
+def build_member(folder: Path, member: MemberModel, num_classes: int, views: tuple[str, ...]) -> MemberModule:
+    """A member with its weights loaded, on the CPU."""
     config = make_config({"data": folder, **member.config}, f"{folder}: member {member.trial}")
     model = build_model(config, num_classes, member.image_size)
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: doesn't hold the weights of {config.arch} ({reason}); {EXPORT_AGAIN}") from None
-    module = nn.Sequential(Normalise(member.mean, member.std), model.to(memory_format=torch.channels_last))
-    return module.to(device).eval()
+    load_weights(model, folder / member.file, config.arch, EXPORT_AGAIN)
+    return MemberModule(model.to(memory_format=torch.channels_last), Normalise(member.mean, member.std), views)

@@ -9,8 +9,9 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -93,6 +94,18 @@ def write_csv(trials: "DataFrame", csv: str) -> None:
         raise UsageError(f"--csv {csv}: can't be written ({error.strerror or error}); give another file") from None
 
 
+class TrialFiles(NamedTuple):
+    """What one trial's folder holds."""
+
+    path: Path
+    config: dict[str, Any]
+    """Empty where a kill came before it was written."""
+    checkpoint: Checkpoint | None
+    records: list[dict[str, Any]]
+    """See `read_epochs`."""
+    failed: bool
+
+
 def load_experiment(folder: Path | str) -> "DataFrame":
     """One row a trial, best first: by best_select_top1, then the lower select_loss, then the name.
 
@@ -101,17 +114,31 @@ def load_experiment(folder: Path | str) -> "DataFrame":
     exist), checkpoint (the newest complete one, or None), and one for each configuration value that varies.
     UsageError where `folder` is no experiment, UserError where it has no trial yet.
     """
-    import pandas as pd
+    return trials_frame(read_trials(Path(folder)))
 
-    folder = Path(folder)
+
+def read_trials(folder: Path) -> list[TrialFiles]:
+    """All trials of an experiment by name; the same errors as `load_experiment`."""
     read_facts(folder)
     paths = [path for path in sorted(folder.iterdir()) if (path / PARAMS).is_file() or (path / RESULTS).is_file()]
     if not paths:
         raise UserError(f"{folder}: no trial has started yet; wait, or go on with the search: tuning.run --resume")
-    configs = [read_object(path / PARAMS) or {} for path in paths]  # none where a kill came before it
-    rows = [trial_row(path, config) for path, config in zip(paths, configs, strict=True)]
-    varying = varying_values(configs)
-    frame = pd.DataFrame([row | values for row, values in zip(rows, varying, strict=True)])
+    return [read_trial(path) for path in paths]
+
+
+def read_trial(path: Path) -> TrialFiles:
+    """What the trial's folder holds, whatever a crash left of it."""
+    checkpoint = newest_checkpoint(path)
+    config = read_object(path / PARAMS) or {}
+    return TrialFiles(path, config, checkpoint, read_epochs(path, checkpoint), (path / ERROR).exists())
+
+
+def trials_frame(trials: Sequence[TrialFiles]) -> "DataFrame":
+    """The table that `load_experiment` describes."""
+    import pandas as pd
+
+    varying = varying_values([trial.config for trial in trials])
+    frame = pd.DataFrame([trial_row(trial) | values for trial, values in zip(trials, varying, strict=True)])
     order = [metrics.BEST_TOP1, metrics.SELECT_LOSS, "trial"]
     return frame.sort_values(order, ascending=[False, True, True], na_position="last", ignore_index=True)
 
@@ -129,15 +156,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / EXPERIMENT}: not JSON ({error}); start a new search") from None
 
 
-def trial_row(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+def trial_row(trial: TrialFiles) -> dict[str, Any]:
     """What one trial's folder says, without its configuration."""
-    checkpoint = newest_checkpoint(path)
-    records = read_epochs(path, checkpoint)
+    records, checkpoint = trial.records, trial.checkpoint
     scored = [record for record in records if not record[metrics.DIVERGED]]
     best = max(scored, key=lambda record: (record[metrics.SCORE], -record[metrics.SELECT_LOSS]), default={})
     return {
-        "trial": path.name,
-        "state": state_of(records, config, failed=(path / ERROR).exists()),
+        "trial": trial.path.name,
+        "state": state_of(records, trial.config, trial.failed),
         "epochs": records[-1][metrics.EPOCH] if records else 0,
         metrics.BEST_EPOCH: best.get(metrics.EPOCH, 0),
         metrics.BEST_TOP1: best.get(metrics.SELECT_TOP1, math.nan),
@@ -178,7 +204,7 @@ def read_epochs(path: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any
             record = json.loads(line)
         except ValueError:
             continue
-        if metrics.EPOCH in record:
+        if isinstance(record, dict) and metrics.EPOCH in record:
             records[record[metrics.EPOCH]] = record
     return [records[epoch] for epoch in sorted(records)]
 

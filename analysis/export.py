@@ -1,33 +1,49 @@
-"""Choose the best members of a search, and export them as one ensemble that predicts anywhere.
+"""Choose the members of an ensemble from a search, and export it as a folder that predicts anywhere.
 
 [bold]python -m analysis.export runs/NAME[/]  writes runs/NAME/ensemble.
 
-Members are chosen on the `select` images. The holdout images are looked at once, after that, for the final figures.
+[bold]python -m analysis.export runs/NAME --refit --format onnx[/]  trains the members on train and select together, and
+writes one ONNX graph too.
+
+Members, weights, temperatures and views are chosen on the `select` images (see analysis.select). The holdout images are
+looked at once, after that, for the final figures.
 """
 
 import shlex
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from analysis import select
 from analysis._staging import replaced_folder
 from analysis.experiment import load_experiment, read_facts
-from analysis.manifest import CARD, MANIFEST, MEMBERS, Figures, Manifest
+from analysis.manifest import CARD, MANIFEST, MEMBERS, Figures, Gain, Manifest
 from trainable import metrics
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
-from trainable.errors import UserError
+from trainable.escape import printable
 
 if TYPE_CHECKING:
+    import torch
     from pandas import DataFrame
 
-    from analysis.candidates import Candidate
-    from trainable.data.dataset import Dataset
+    from analysis.ensemble import Ensemble
+    from analysis.selection import Selection, Wanted
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 SHOWN_TRIALS = 10
 SHOWN_COLUMNS = ("trial", "arch", "epochs", metrics.BEST_TOP1, "lr")
+
+
+class GraphFormat(StrEnum):
+    """As options name them; see analysis.formats."""
+
+    ONNX = "onnx"
+    PT2 = "pt2"
 
 
 class Export(NamedTuple):
@@ -41,78 +57,143 @@ class Export(NamedTuple):
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    folder: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")],
-    members: Annotated[int, typer.Option(min=1, help="Most members; fewer are taken where more don't help.")] = 5,
+    folder: select.Folder,
+    members: select.Members = 5,
+    metric: select.MetricName = "log-loss",
+    pick: select.Pick = "knee",
+    max_params: select.MaxParams = None,
+    max_latency_ms: select.MaxLatency = None,
+    extras: select.Extras = True,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Also choose trials whose weights were deleted, and train those again.")
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train the members again on train and select, and export those.")
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Write the weights in half precision: half the size.")] = False,
+    format: Annotated[
+        list[GraphFormat] | None,
+        typer.Option(help="Also write one graph of the whole ensemble; repeat it for both.", show_default="none"),
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="EXPERIMENT/ensemble")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: select.Device = "auto",
 ) -> None:
     """Show the best trials, export, and say what was reached."""
     from analysis.tables import trials_table, wide_console
 
     trials = load_experiment(folder)
     wide_console().print(trials_table(trials.head(SHOWN_TRIALS), SHOWN_COLUMNS))
-    print_outcome(export(folder, trials, members, to or folder / "ensemble", device))
+    wanted = select.make_wanted(members, metric, pick, max_params, max_latency_ms, extras, retrain, refit)
+    print_outcome(export(folder, trials, wanted, to or folder / "ensemble", device, half, format or ()))
 
 
-def export(folder: Path, trials: "DataFrame", most: int, target: Path, device: str = "auto") -> Export:
-    """Choose at most `most` members of the experiment in `folder` and write them to `target`.
+def export(
+    folder: Path,
+    trials: "DataFrame",
+    wanted: "Wanted",
+    target: Path,
+    device: str = "auto",
+    half: bool = False,
+    formats: Sequence[str] = (),
+) -> Export:
+    """Select an ensemble from the experiment in `folder` and write it to `target`.
 
     An earlier export in `target` is replaced when the new one is complete. UserError where nothing can be exported,
     or the data set is gone or has changed; UsageError where `target` can't be written.
     """
-    from analysis.candidates import check_logits, find_candidates
-    from analysis.card import model_card
-    from analysis.figures import describe, evaluate
+    from analysis.evidence import EVIDENCE
+    from analysis.formats import FORMATS, check_formats, write_formats
+    from analysis.members import halve_members
+    from analysis.selection import select_members
+    from trainable.device import choose_device
+
+    check_formats(formats)
+    facts, chosen_device = read_facts(folder), choose_device(device)
+    own = (MANIFEST, CARD, MEMBERS, EVIDENCE, *FORMATS.values())
+    with replaced_folder(target, "--to", MANIFEST, own) as staged, TemporaryDirectory() as scratch:
+        selection = select_members(folder, trials, facts, wanted, Path(scratch), chosen_device)
+        ensemble = stage(folder, selection, staged, wanted.refit, chosen_device)
+        notes = []
+        if half:
+            ensemble, note = halve_members(staged, ensemble, selection.dataset)
+            notes.append(note)
+        notes += write_formats(ensemble, selection.dataset, staged, formats, folder.resolve().name)
+        manifest = write_papers(folder, trials, selection, ensemble, staged, target, wanted.refit, tuple(notes))
+        data = selection.single.config.data
+        return Export(manifest, target, data / "test" if len(selection.dataset.splits.test) else None)
+
+
+def stage(folder: Path, selection: "Selection", staged: Path, refit: bool, device: "torch.device") -> "Ensemble":
+    """The selected ensemble with its weights in the folder `staged`."""
     from analysis.members import check_faithful, stage_members
-    from analysis.select import choose_members
+    from analysis.retraining import train_again
+    from trainable.files import MODEL
 
-    facts = read_facts(folder)
-    candidates = find_candidates(folder, trials, facts)
-    dataset = open_data(candidates[0], facts["dataset"])
-    select = dataset.splits.select
-    check_logits(candidates, len(select), dataset.num_classes)
-    chosen = choose_members([each.logits for each in candidates], dataset.cache.labels[select], most)
-    members = [candidates[index] for index in chosen.indices]
-    data = members[0].config.data
-    with replaced_folder(target, "--to", MANIFEST, own=(MANIFEST, CARD, MEMBERS)) as staged:
-        ensemble = stage_members(staged, members, dataset, device)
-        check_faithful(ensemble, members, dataset)
-        holdout = evaluate(ensemble, dataset, dataset.splits.holdout)
-        manifest = describe(folder.resolve().name, ensemble, members, chosen.scores, holdout, dataset)
-        (staged / CARD).write_text(model_card(manifest, facts, trials, data, target), encoding="utf-8")
-        (staged / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    return Export(manifest, target, data / "test" if len(dataset.splits.test) else None)
+    if refit:
+        folders = train_again(folder, [member.trial for member in selection.members], refit=True)
+        return stage_members(staged, selection, [each / MODEL for each in folders], device)
+    weights = [member.weights for member in selection.members if member.weights]
+    ensemble = stage_members(staged, selection, weights, device)
+    check_faithful(ensemble, selection)
+    return ensemble
 
 
-def open_data(candidate: "Candidate", fingerprint: str) -> "Dataset":
-    """The images that the experiment was made with; UserError where they are gone or have changed."""
-    from trainable.data.dataset import open_dataset
+def write_papers(
+    folder: Path,
+    trials: "DataFrame",
+    selection: "Selection",
+    ensemble: "Ensemble",
+    staged: Path,
+    target: Path,
+    refit: bool,
+    notes: tuple[str, ...],
+) -> Manifest:
+    """What tells of the ensemble in `staged`: its evidence, its card, and its manifest, which is written last."""
+    from analysis.card import model_card
+    from analysis.evidence import write_evidence
+    from analysis.figures import describe, gather_evidence
 
-    config = candidate.config
-    if not config.data.is_dir():
-        raise UserError(f"{config.data}: the experiment's data set is no longer there; put it back and export again")
-    dataset = open_dataset(config.data, candidate.image_size, config.seed, config.cache_dir, config.skip_bad_images)
-    if dataset.cache.fingerprint != fingerprint:
-        raise UserError(f"{config.data}: the images have changed since the search; restore them and export again")
-    return dataset
+    evidence = gather_evidence(ensemble, selection)
+    write_evidence(evidence, staged)
+    manifest = describe(folder.resolve().name, ensemble, selection, evidence, refit, notes)
+    card = model_card(manifest, read_facts(folder), trials, selection.single.config, target)
+    (staged / CARD).write_text(card, encoding="utf-8")
+    (staged / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    return manifest
 
 
 def print_outcome(done: Export) -> None:
     """Where the ensemble is, what it reached, and how to predict with it."""
-    manifest, best = done.manifest, done.manifest.members[0]
+    manifest = done.manifest
     images = shlex.quote(str(done.test_images)) if done.test_images else "IMAGES"
     command = f"python -m analysis.predict {shlex.quote(str(done.folder))} {images} -o best_test_preds.csv"
+    shares = zip(manifest.weights, manifest.members, strict=True)
+    for note in manifest.notes:
+        print(f"{'tried':8} {printable(note)}")
     print(f"{'ensemble':8} {done.folder}")
-    print(f"{'members':8} {len(manifest.members)}: {', '.join(member.trial for member in manifest.members)}")
+    print(f"{'members':8} {len(manifest.members)}: {', '.join(f'{share:.0%} {each.trial}' for share, each in shares)}")
     print(f"{'select':8} {figures_text(manifest.select)}; these chose the members")
     print(f"{'holdout':8} {figures_text(manifest.holdout)}; these chose nothing")
-    print(f"{'single':8} {figures_text(best.holdout)}; the best trial alone, on holdout")
+    print(f"{'single':8} {figures_text(manifest.single.holdout)}; the best trial alone, on holdout")
+    print(f"{'gain':8} {gain_text(manifest.gain)}")
     print(f"{'predict':8} {command}")
 
 
 def figures_text(figures: Figures) -> str:
-    """`top-1 93.33%, top-5 99.67% of 300 images`."""
-    return f"top-1 {figures.top1:.2%}, top-5 {figures.top5:.2%} of {figures.images:,} images"
+    """`top-1 93.33% (90.3 .. 96.0), log loss 0.213, ECE 0.021 of 300 images`."""
+    interval = f"({100 * figures.top1_low:.1f} .. {100 * figures.top1_high:.1f})"
+    return (
+        f"top-1 {figures.top1:.2%} {interval}, log loss {figures.loss:.3f}, ECE {figures.ece:.3f} "
+        f"of {figures.images:,} images"
+    )
+
+
+def gain_text(gain: Gain) -> str:
+    """`top-1 +1.33 points (-0.33 .. +3.00) over the best trial alone, on holdout`."""
+    low, high = 100 * gain.low, 100 * gain.high
+    return (
+        f"top-1 {100 * gain.difference:+.2f} points ({low:+.2f} .. {high:+.2f}) over the best trial alone, on holdout"
+    )
 
 
 if __name__ == "__main__":

@@ -1,72 +1,128 @@
 """What an ensemble and its members reach: one look at the holdout images, and everything that ensemble.json says."""
 
-import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
+import torch
 
-from analysis.candidates import Candidate
+from analysis.calibration import figures, fit_temperature, interval
+from analysis.candidates import MOVE_AWAY
 from analysis.ensemble import Ensemble
-from analysis.manifest import ClassEntry, Figures, Manifest, Member
-from analysis.select import score_logits
+from analysis.evidence import Evidence, SplitEvidence
+from analysis.front import Choice
+from analysis.inference import batches, empty_module, predict_rows
+from analysis.library import calibrated
+from analysis.manifest import ClassEntry, Figures, FrontPoint, Gain, Manifest, Member, Single
+from analysis.modules import load_weights
+from analysis.pooling import SMALLEST, pool
+from analysis.selection import Selection
 from trainable.data.dataset import Dataset
-from trainable.data.loader import in_order
-from trainable.epoch import HeldOutScores
-from trainable.training import EVAL_BATCH
 from trainable.versions import library_versions
+
+
+def gather_evidence(ensemble: Ensemble, selection: Selection) -> Evidence:
+    """The logits of the members and of the best single trial; the only look that is taken at holdout."""
+    dataset, splits = selection.dataset, selection.dataset.splits
+    kept = np.stack([member.logits for member in selection.members])
+    members, single = evaluate(ensemble, dataset, splits.holdout), single_logits(selection, ensemble.device)
+    return Evidence(
+        SplitEvidence(*names_and_labels(dataset, splits.select), kept, selection.single.logits),
+        SplitEvidence(
+            *names_and_labels(dataset, splits.holdout), members.astype(np.float16), single.astype(np.float16)
+        ),
+    )
 
 
 def evaluate(ensemble: Ensemble, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """float32 logits (members, rows, classes) for rows of the cache; with a bar where stderr is a terminal."""
-    batches = track(
-        in_order(dataset.cache, rows, EVAL_BATCH),
-        "holdout",
-        total=-(-len(rows) // EVAL_BATCH),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    return np.concatenate([ensemble.member_logits(images.numpy()) for images in batches], axis=1)
+    shown = batches(dataset.cache, rows, "holdout")
+    return np.concatenate([ensemble.member_logits(images.numpy()) for images in shown], axis=1)
+
+
+def single_logits(selection: Selection, device: torch.device) -> np.ndarray:
+    """float32 logits (images, classes) of the best single trial on holdout, as its search would have given it."""
+    single, dataset = selection.single, selection.dataset
+    assert single.weights is not None
+    module = empty_module(single.config, dataset.num_classes, single.image_size)
+    load_weights(module.model, single.weights, single.config.arch, MOVE_AWAY)
+    return predict_rows(module, dataset.cache, dataset.splits.holdout, device, f"holdout, {single.trial} alone")
+
+
+def names_and_labels(dataset: Dataset, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Files below the data's folder, and labels, of rows of the cache."""
+    return tuple(dataset.cache.names[row] for row in rows), dataset.cache.labels[rows]
+
+
+def figures_on_select(selection: Selection, choice: Choice) -> Figures:
+    """Of an ensemble of the front, calibrated."""
+    picked = selection.library.pick(choice.members)
+    mean = np.tensordot(np.array(choice.weights, np.float32), picked.probabilities, axes=1)
+    scores = np.log(np.maximum(mean, SMALLEST))
+    return figures(calibrated(scores, fit_temperature(scores, picked.labels)), picked.labels)
 
 
 def describe(
-    experiment: str,
-    ensemble: Ensemble,
-    members: Sequence[Candidate],
-    select: HeldOutScores,
-    holdout_logits: np.ndarray,
-    dataset: Dataset,
+    experiment: str, ensemble: Ensemble, selection: Selection, evidence: Evidence, refit: bool, notes: tuple[str, ...]
 ) -> Manifest:
-    """Everything that ensemble.json says, from the holdout logits (members, images, classes)."""
-    splits, labels = dataset.splits, dataset.cache.labels
-
-    def on_select(logits: np.ndarray) -> Figures:
-        return figures(score_logits(logits, labels[splits.select]), len(splits.select))
-
-    def on_holdout(logits: np.ndarray) -> Figures:
-        return figures(score_logits(logits, labels[splits.holdout]), len(splits.holdout))
-
-    entries = [
-        Member(**model.model_dump(), select=on_select(member.logits), holdout=on_holdout(logits))
-        for model, member, logits in zip(ensemble.members, members, holdout_logits, strict=True)
+    """Everything that ensemble.json says."""
+    chosen, holdout = evidence
+    weights, temperatures = selection.choice.weights, selection.temperatures
+    together = pool(holdout.logits, temperatures, weights, selection.temperature)
+    single = single_figures(selection, evidence)
+    members = [
+        Member(
+            **model.model_dump(),
+            select=figures(calibrated(on_select, model.temperature), chosen.labels),
+            holdout=figures(calibrated(on_holdout, model.temperature), holdout.labels),
+        )
+        for model, on_select, on_holdout in zip(ensemble.members, chosen.logits, holdout.logits, strict=True)
     ]
     return Manifest(
         experiment=experiment,
-        classes=tuple(ClassEntry(id=each.id, words=each.words) for each in dataset.classes),
-        members=tuple(entries),
-        weights=ensemble.weights,
-        temperature=ensemble.temperature,
-        select=figures(select, len(splits.select)),
-        holdout=on_holdout(ensemble.mean_logits(holdout_logits)),
-        dataset=dataset.cache.fingerprint,
+        classes=tuple(ClassEntry(id=each.id, words=each.words) for each in ensemble.classes),
+        members=tuple(members),
+        weights=weights,
+        temperature=selection.temperature,
+        views=selection.views,
+        select=figures(selection.probabilities(), chosen.labels),
+        holdout=figures(together, holdout.labels),
+        uncalibrated=figures(pool(holdout.logits, [1.0] * len(members), weights), holdout.labels),
+        single=single,
+        gain=gain(together, holdout.single, holdout.labels),
+        front=tuple(front_point(selection, choice) for choice in selection.front),
+        refit=refit,
+        notes=(*selection.notes, *notes),
+        dataset=selection.dataset.cache.fingerprint,
         versions=library_versions(),
         created=datetime.now(UTC).replace(microsecond=0),
     )
 
 
-def figures(scores: HeldOutScores, images: int) -> Figures:
-    """Scores with the number of images behind them."""
-    return Figures(**scores._asdict(), images=images)
+def single_figures(selection: Selection, evidence: Evidence) -> Single:
+    """The best single trial, calibrated like the members, so that the ensemble is compared with its best."""
+    chosen, holdout = evidence
+    temperature = fit_temperature(chosen.single, chosen.labels)
+    return Single(
+        trial=selection.single.trial,
+        select=figures(calibrated(chosen.single, temperature), chosen.labels),
+        holdout=figures(calibrated(holdout.single, temperature), holdout.labels),
+    )
+
+
+def gain(together: np.ndarray, single: np.ndarray, labels: np.ndarray) -> Gain:
+    """From the ensemble's probabilities and the single trial's logits, both (images, classes)."""
+    right, right_alone = (scores.argmax(axis=1) == labels for scores in (together, single))
+    differences = right.astype(float) - right_alone
+    low, high = interval(differences)
+    return Gain(difference=float(differences.mean()), low=low, high=high)
+
+
+def front_point(selection: Selection, choice: Choice) -> FrontPoint:
+    """A choice with its figures on `select`."""
+    return FrontPoint(
+        members=tuple(selection.library.candidates[index].trial for index in choice.members),
+        weights=choice.weights,
+        parameters=choice.cost.parameters,
+        latency_ms=choice.cost.latency_ms,
+        select=figures_on_select(selection, choice),
+    )

@@ -13,7 +13,7 @@ from trainable.config import LARGEST_IMAGE, SMALLEST_IMAGE
 from trainable.errors import UsageError, UserError
 
 MANIFEST, CARD, MEMBERS = "ensemble.json", "README.md", "members"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raise it when an older program would read a new ensemble.json wrongly."""
 
 EXPORT_AGAIN = "export it again: python -m analysis.export runs/NAME"
@@ -24,6 +24,8 @@ REBUILD: Final = {"arch", "patch_size"}
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+View = Literal["whole", "mirrored", "crops"]
+"""See analysis.views."""
 
 
 class _Part(BaseModel):
@@ -31,12 +33,48 @@ class _Part(BaseModel):
 
 
 class Figures(_Part):
-    """Mean cross-entropy in nats, accuracies in 0..1, and over how many images."""
+    """How good probabilities are, and over how many images."""
 
     loss: float
+    """Mean negative log likelihood of the true class, in nats."""
+    brier: float
+    """Mean squared distance of the probabilities from the truth (Brier 1950), 0 to 2."""
+    ece: float
+    """Expected calibration error of the first guess in 15 bins of equal width (Guo et al. 2017), 0 to 1."""
     top1: float
     top5: float
+    """Share of images whose class is the first guess, or among the first five."""
     images: int
+    top1_low: float
+    top1_high: float
+    """95 % bootstrap interval of top-1."""
+
+
+class Gain(_Part):
+    """Top-1 on holdout of the ensemble minus that of the best single trial, with its paired 95 % bootstrap interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+class Single(_Part):
+    """The trial with the best score on `select`: what the search would have given without an ensemble."""
+
+    trial: str
+    select: Figures
+    holdout: Figures
+
+
+class FrontPoint(_Part):
+    """The best ensemble of so many members, by what it costs."""
+
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    parameters: int
+    latency_ms: float | None
+    """Of one image through all members, one after the other, on the exporting machine; None where not measured."""
+    select: Figures
 
 
 class ClassEntry(_Part):
@@ -59,6 +97,14 @@ class MemberModel(_Part):
     """Normalisation of pixels in 0..1, one value a channel."""
     image_size: int = Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)
     """Side of its square images in pixels."""
+    temperature: Positive = 1.0
+    """What its logits are divided by before the softmax."""
+    parameters: int = 0
+    """How many numbers it was trained to have."""
+    crc32: str = ""
+    """Checksum of its file."""
+    source: str = "best epoch"
+    """Which weights of the trial these are, or what they were averaged from."""
 
     @field_validator("config")
     @classmethod
@@ -78,19 +124,31 @@ class Member(MemberModel):
 class Manifest(_Part):
     """The content of ensemble.json."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     experiment: str
     classes: tuple[ClassEntry, ...] = Field(min_length=2)
     members: tuple[Member, ...] = Field(min_length=1)
     """Best first."""
     weights: tuple[Share, ...]
-    """Share of each member in the mean of the logits; they add up to 1."""
+    """Share of each member in the mean of the probabilities; they add up to 1."""
     temperature: Positive
-    """What the mean of the logits is divided by before the softmax."""
+    """What the logarithm of that mean is divided by before the softmax."""
+    views: tuple[View, ...] = Field(min_length=1)
+    """Over which views of an image each member's logits are averaged."""
     select: Figures
     """On the images that chose the members."""
     holdout: Figures
     """On images that decided nothing."""
+    uncalibrated: Figures
+    """The same on holdout with all temperatures at 1."""
+    single: Single
+    gain: Gain
+    front: tuple[FrontPoint, ...]
+    """By number of members, from the best single one."""
+    refit: bool = False
+    """Whether the members were trained again on train and select: the figures are those of the members before that."""
+    notes: tuple[str, ...] = ()
+    """What was tried beside single trials, and why it was kept or not."""
     dataset: str
     """Fingerprint of the data that the members were trained on."""
     versions: dict[str, str]
@@ -116,7 +174,9 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: can't be read ({type(error).__name__}: {error}); {EXPORT_AGAIN}") from None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {version!r}, but this program reads {SCHEMA_VERSION}; update it")
+        older = isinstance(version, int) and version < SCHEMA_VERSION
+        mend = EXPORT_AGAIN if older else "update it"
+        raise UserError(f"{path}: schema version {version!r}, but this program reads {SCHEMA_VERSION}; {mend}")
     try:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:

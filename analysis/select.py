@@ -1,50 +1,126 @@
-"""Which trials become members: the best ones, as many as help on `select`. Pure functions on arrays."""
+"""Choose the members of an ensemble, and show what more members, or a smaller ensemble, would bring.
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+[bold]python -m analysis.select runs/NAME[/]  shows the best ensemble of each size, and which one would be exported.
 
-import numpy as np
-import torch
+[bold]python -m analysis.select runs/NAME --max-params 30e6 --max-latency-ms 20[/]  within these limits.
 
-from trainable.epoch import HeldOutScores, score
+Greedy selection (Caruana et al. 2004) on the `select` images: the holdout images aren't looked at. Candidates are the
+trials' best epochs, their latest epochs and soups (means of weights); then mirrored and cropped views are tried.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from trainable.console import UNDERSCORES_ARE_DASHES, run_app
+from trainable.errors import UsageError
+from trainable.escape import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from analysis.selection import Selection, Wanted
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+Folder = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")]
+Members = Annotated[int, typer.Option(min=1, help="Most members; fewer are taken where more don't help.")]
+MetricName = Annotated[Literal["log-loss", "top1"], typer.Option(help="What the selection improves.")]
+Pick = Annotated[
+    Literal["knee", "best"],
+    typer.Option(help="knee: the smallest ensemble with 95 % of the largest gain; best: the best within the limits."),
+]
+MaxParams = Annotated[
+    float | None,
+    typer.Option(metavar="NUMBER", help="Most parameters of all members together, 30e6 say.", show_default="no limit"),
+]
+MaxLatency = Annotated[
+    float | None,
+    typer.Option(metavar="MS", help="Longest time of one image, measured here on --device.", show_default="no limit"),
+]
+Extras = Annotated[
+    bool, typer.Option("--extras/--no-extras", help="Also try latest epochs, soups, and views of the images.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
-class Members(NamedTuple):
-    """The chosen candidates by their index, best first, and what the mean of their logits scores on `select`."""
+@app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
+def main(
+    folder: Folder,
+    members: Members = 5,
+    metric: MetricName = "log-loss",
+    pick: Pick = "knee",
+    max_params: MaxParams = None,
+    max_latency_ms: MaxLatency = None,
+    extras: Extras = True,
+    device: Device = "auto",
+) -> None:
+    """Select, and print the front."""
+    from analysis.experiment import load_experiment, read_facts
+    from analysis.tables import wide_console
 
-    indices: tuple[int, ...]
-    scores: HeldOutScores
+    facts, trials = read_facts(folder), load_experiment(folder)
+    from analysis.selection import select_members
+    from trainable.device import choose_device
 
-
-def choose_members(logits: Sequence[np.ndarray], labels: np.ndarray, most: int) -> Members:
-    """Choose at most `most` of the candidates whose logits (images, classes) are given, by labels (images,).
-
-    Candidates are ranked by top-1, then by loss. Of the best one, the best two, and so on, the mean of the logits with
-    the highest top-1 wins; at equal top-1 the lower loss, then the fewer members. ValueError where there is nothing
-    to choose from.
-    """
-    if not logits or not len(labels) or most < 1:
-        raise ValueError(f"nothing to choose: {len(logits)} candidates, {len(labels)} labels, at most {most} members")
-    ranked = rank(logits, labels)[:most]
-    scores = [score_logits(mean, labels) for mean in prefix_means([logits[index] for index in ranked])]
-    length = max(range(1, len(ranked) + 1), key=lambda n: (scores[n - 1].top1, -scores[n - 1].loss, -n))
-    return Members(tuple(ranked[:length]), scores[length - 1])
-
-
-def rank(logits: Sequence[np.ndarray], labels: np.ndarray) -> list[int]:
-    """Indices of the candidates, best first: by top-1, then the lower loss, then the given order."""
-    scores = [score_logits(each, labels) for each in logits]
-    return sorted(range(len(scores)), key=lambda index: (-scores[index].top1, scores[index].loss))
-
-
-def prefix_means(logits: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The mean of the first array, of the first two, and so on; each (images, classes) in float64."""
-    total = np.zeros(logits[0].shape)
-    for count, each in enumerate(logits, start=1):
-        total = total + each
-        yield total / count
+    wanted = make_wanted(members, metric, pick, max_params, max_latency_ms, extras)
+    with TemporaryDirectory() as scratch:
+        selection = select_members(folder, trials, facts, wanted, Path(scratch), choose_device(device))
+    wide_console().print(front_table(selection))
+    print_notes(selection)
+    print(f"{'export':8} python -m analysis.export {folder}")
 
 
-def score_logits(logits: np.ndarray, labels: np.ndarray) -> HeldOutScores:
-    """Loss, top-1 and top-5 of logits (images, classes) against labels (images,), in single precision."""
-    return score(torch.tensor(logits, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64))
+def make_wanted(
+    members: int,
+    metric: Literal["log-loss", "top1"],
+    pick: Literal["knee", "best"],
+    max_params: float | None,
+    max_latency_ms: float | None,
+    extras: bool,
+    retrain: bool = False,
+    refit: bool = False,
+) -> "Wanted":
+    """The options as the selection takes them; UsageError for limits below zero."""
+    from analysis.front import Limits
+    from analysis.selection import Wanted
+
+    for option, value in (("--max-params", max_params), ("--max-latency-ms", max_latency_ms)):
+        if value is not None and not value > 0:
+            raise UsageError(f"{option} {value:g}: must be above 0")
+    limits = Limits(members, None if max_params is None else int(max_params), max_latency_ms)
+    return Wanted(limits, metric, pick, extras, retrain, refit)
+
+
+def front_table(selection: "Selection") -> "Table":
+    """One row for each number of members, the chosen one marked."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from analysis.figures import figures_on_select
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("", "select top-1", "log loss", "parameters", "ms an image", "members"):
+        table.add_column(title, justify="left" if title in ("", "members") else "right")
+    for choice in selection.front:
+        figures = figures_on_select(selection, choice)
+        names = (
+            f"{weight:.0%} {selection.library.candidates[index].trial}"
+            for index, weight in zip(choice.members, choice.weights, strict=True)
+        )
+        cost = f"{choice.cost.parameters:,}", f"{choice.cost.latency_ms:.1f}"
+        mark = "->" if choice == selection.choice else ""
+        table.add_row(mark, f"{figures.top1:.2%}", f"{figures.loss:.4f}", *cost, Text(printable(", ".join(names))))
+    return table
+
+
+def print_notes(selection: "Selection") -> None:
+    """What was tried beside single trials."""
+    for note in selection.notes:
+        print(f"{'tried':8} {printable(note)}")
+
+
+if __name__ == "__main__":
+    run_app(app)

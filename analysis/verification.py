@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from analysis.candidates import read_logits
+from analysis.evidence import read_evidence
 from analysis.experiment import EXPERIMENT, PARAMS, RESULTS, read_facts
 from analysis.manifest import MANIFEST, read_manifest
 from trainable import metrics
 from trainable.errors import UserError
-from trainable.files import PREDICTIONS, broken_files, read_object, read_record
+from trainable.files import PREDICTIONS, broken_files, checksum, read_object, read_record
 
 NAMED = ("plan", "versions", "git_commit", "command", "dataset")
 """What experiment.json has to tell, so that the search can be repeated."""
@@ -118,14 +119,18 @@ def check_decisions(folder: Path, records: dict[str, dict[int, dict[str, Any]]])
 
 
 def check_ensemble(folder: Path, facts: dict[str, Any]) -> Iterator[str]:
-    """The export can be read, and comes from the experiment's data."""
+    """The export can be read, its members are what was written, and it comes from the experiment's data."""
     if not (folder / MANIFEST).exists():
         return
     try:
         manifest = read_manifest(folder)
+        read_evidence(folder)
     except UserError as error:
         yield str(error)
         return
+    for member in manifest.members:
+        if checksum(folder / member.file) != member.crc32:
+            yield f"{_short(folder / member.file)}: isn't what was written"
     if manifest.dataset != facts.get("dataset"):
         yield f"{_short(folder)}: was made from other images than {EXPERIMENT} names"
 

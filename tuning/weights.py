@@ -12,7 +12,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from trainable import metrics
-from trainable.files import BEST, MODEL, STATE, WEIGHTS
+from trainable.files import STATE, WEIGHTS
 from tuning.executor import Executor
 from tuning.past import PastTrial, trial_folders, whole_checkpoints
 from tuning.plan import Limits, size_text
@@ -26,8 +26,8 @@ class WeightKeeper(Callback):
     """Deletes weights that nothing needs; predictions and records stay.
 
     What stays: of running trials the two newest checkpoints, of paused ones the newest, of ended ones too if they are
-    among the best, but only the weights of the best epoch where the full length is reached. Where all checkpoints
-    together are too large, the least promising paused trials end. Where the disk is nearly full, no trial begins.
+    among the best, but without their state where the full length is reached. Where all checkpoints together are too
+    large, the least promising paused trials end. Where the disk is nearly full, no trial begins.
     """
 
     def __init__(
@@ -71,8 +71,7 @@ class WeightKeeper(Callback):
         self.scores[str(trial)] = (last[metrics.BEST_TOP1], trial.config["arch"])
         self._leave_newest(trial)
         if last[metrics.EPOCH] >= trial.config.get("epochs", 0):
-            best_is_newest = last[metrics.BEST_EPOCH] == last[metrics.EPOCH]
-            self._prune(str(trial), (STATE, BEST if best_is_newest else MODEL))
+            self._prune(str(trial), (STATE,))
         self._prune_ended()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from analysis.experiment import load_experiment
 from analysis.export import Export, export
+from analysis.front import Limits
+from analysis.selection import Wanted
 from trainable import metrics
 from trainable.checkpoint import save_checkpoint
 from trainable.config import TrialConfig
@@ -115,7 +117,7 @@ def run_trial(training: Training, folder: Path) -> None:
 def exported(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
     """The experiment's export; tests only read it."""
     target = tmp_path_factory.mktemp("export") / "ensemble"
-    return export(experiment, load_experiment(experiment), 2, target, device="cpu")
+    return export(experiment, load_experiment(experiment), Wanted(Limits(members=2)), target, device="cpu")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from analysis import candidates
-from analysis.candidates import read_logits
+from analysis.candidates import find_candidates, read_logits
+from analysis.experiment import load_experiment, read_facts
 from trainable.errors import UserError
 
 
@@ -111,3 +113,23 @@ def test_damaged_archives_are_one_line_whatever_is_damaged(file: Path) -> None:
         file.write_bytes(damaged)
         with suppress(UserError):  # and nothing else
             read_logits(file)
+
+
+def test_the_best_trials_come_first_and_those_without_weights_only_if_wanted(experiment: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(experiment, tmp_path / "tiny")
+    trials, facts = load_experiment(folder), read_facts(folder)
+    names = list(trials["trial"])
+    assert [each.trial for each in find_candidates(folder, trials, facts)] == names
+    for weights in (folder / names[0]).glob("checkpoint_*/*.safetensors"):
+        weights.unlink()
+    assert [each.trial for each in find_candidates(folder, trials, facts)] == names[1:]
+    found = find_candidates(folder, trials, facts, without_weights=True)
+    assert [(each.trial, each.weights is None) for each in found] == [(names[0], True), (names[1], False)]
+
+
+@pytest.mark.parametrize("limit", ["LIBRARY", "LIBRARY_BYTES"])
+def test_the_library_is_cut_to_the_best(experiment: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(candidates, limit, 1)
+    trials = load_experiment(experiment)
+    found = find_candidates(experiment, trials, read_facts(experiment))
+    assert [each.trial for each in found] == list(trials["trial"][:1])

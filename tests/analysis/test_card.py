@@ -1,8 +1,11 @@
 """Names in the model card: what a file says is shown, and isn't Markdown or HTML."""
 
+from pathlib import Path
+
 import pytest
 
-from analysis.card import markdown, markdown_text
+from analysis.card import licence_text, markdown, markdown_text
+from trainable.config import TrialConfig
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,16 @@ def test_text_is_shown_literally(text: str, shown: str) -> None:
 
 def test_a_cell_cannot_leave_its_column_or_its_row() -> None:
     assert markdown(("trial",), [["a | b\n| c |"]]) == "| trial |\n| --- |\n| a \\| b\\\\n\\| c \\| |"
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "text"),
+    [
+        (False, "trained from random numbers"),
+        (True, "(resnet18: apache-2.0; swin_tiny: mit)"),
+        (Path("/home/me/weights.pth"), "began as those of `/home/me/weights.pth`"),
+    ],
+)
+def test_the_licence_is_that_of_the_weights_that_training_began_with(pretrained: bool | Path, text: str) -> None:
+    config = TrialConfig(data=Path("x"), pretrained=pretrained)
+    assert text in licence_text(config, ["swin_tiny", "resnet18", "swin_tiny"])

@@ -15,12 +15,15 @@ from safetensors.torch import save_file
 from analysis import load_ensemble
 from analysis.ensemble import Ensemble
 from analysis.export import Export
-from analysis.manifest import MemberModel
-from analysis.members import REBUILD
+from analysis.library import calibrated
+from analysis.manifest import REBUILD, MemberModel
+from analysis.pooling import pool
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.data.layouts import ClassName
 from trainable.errors import UsageError, UserError
+from trainable.files import checksum
+from trainable.training import cpu_weights
 
 CLASSES = [ClassName("a", "first"), ClassName("b", "second")]
 CPU = torch.device("cpu")
@@ -34,9 +37,9 @@ def two_sizes(tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
     members = [
         MemberModel(
             trial=str(size), file="weights", config={"arch": "test_resnet"}, mean=(0.5,) * 3, std=(0.5,) * 3,
-            image_size=size,
+            image_size=size, temperature=temperature,
         )
-        for size in (48, 32)
+        for size, temperature in ((48, 1.5), (32, 0.5))
     ]  # fmt: skip
     return Ensemble(folder, members, CLASSES, weights=(0.25, 0.75), temperature=2.0, device=CPU)
 
@@ -45,20 +48,31 @@ def noise(images: int, size: int) -> np.ndarray:
     return np.random.default_rng(size).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
 
 
-def test_members_of_different_sizes_are_averaged_by_their_weights(two_sizes: Ensemble) -> None:
+def test_members_of_different_sizes_are_pooled_by_their_weights_and_temperatures(two_sizes: Ensemble) -> None:
     images = {size: noise(4, size) for size in two_sizes.sizes}
     assert two_sizes.sizes == (32, 48)
-    large, small = two_sizes.member_logits(images)
-    assert not np.allclose(large, small)
-    np.testing.assert_allclose(two_sizes.predict_logits(images), 0.25 * large + 0.75 * small, rtol=1e-5)
-
-
-def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature(two_sizes: Ensemble) -> None:
-    images = {size: noise(4, size) for size in two_sizes.sizes}
-    scaled = np.exp(two_sizes.predict_logits(images) / 2)
+    logits = two_sizes.member_logits(images)
+    assert not np.allclose(*logits)
     probabilities = two_sizes.predict(images)
-    np.testing.assert_allclose(probabilities, scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(probabilities, pool(logits, [1.5, 0.5], [0.25, 0.75], 2.0), rtol=1e-4)
     assert probabilities.dtype == np.float32
+
+
+def test_each_members_vote_is_its_own_calibrated_probability(two_sizes: Ensemble) -> None:
+    images = {size: noise(4, size) for size in two_sizes.sizes}
+    votes = two_sizes.votes(images)
+    np.testing.assert_array_equal(votes.probabilities, two_sizes.predict(images))
+    for member, logits, temperature in zip(votes.members, two_sizes.member_logits(images), [1.5, 0.5], strict=True):
+        np.testing.assert_allclose(member, calibrated(logits, temperature), rtol=1e-4)
+
+
+def test_views_change_a_members_logits(two_sizes: Ensemble, tmp_path: Path) -> None:
+    save_file(cpu_weights(two_sizes.module.members[0].model), tmp_path / "weights")
+    (member,) = two_sizes.members[1:]
+    seen = Ensemble(tmp_path, [member], CLASSES, [1.0], 1.0, CPU, views=("whole", "mirrored"))
+    images = noise(3, 32)
+    whole, mirror = (two_sizes.member_logits({32: each, 48: noise(3, 48)})[1] for each in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(seen.member_logits(images)[0], (whole + mirror) / 2, atol=1e-4)
 
 
 def test_a_prediction_does_not_depend_on_the_batch_around_it(two_sizes: Ensemble) -> None:
@@ -117,8 +131,9 @@ def test_an_export_without_its_manifest_is_incomplete(tmp_path: Path) -> None:
         ("{", "can't be read"),
         ("[]", "can't be read"),
         ("{}", "can't be read .*schema_version"),
-        ('{"schema_version": 2}', "schema version 2, but this program reads 1"),
-        ('{"schema_version": 1}', "experiment: Field required"),
+        ('{"schema_version": 3}', "schema version 3, but this program reads 2; update it"),
+        ('{"schema_version": 1}', "schema version 1, but this program reads 2; export it again"),
+        ('{"schema_version": 2}', "experiment: Field required"),
     ],
 )
 def test_a_manifest_that_cannot_be_meant_is_an_error(tmp_path: Path, text: str, reason: str) -> None:
@@ -135,13 +150,29 @@ def test_a_missing_member_is_named(exported: Export, tmp_path: Path) -> None:
         load_ensemble(folder)
 
 
-def test_a_truncated_or_foreign_weights_file_is_named(exported: Export, tmp_path: Path) -> None:
+def test_a_member_that_is_not_the_exported_file_is_named(exported: Export, tmp_path: Path) -> None:
     folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
     path = folder / exported.manifest.members[0].file
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=f"{path.name}: doesn't hold the weights of"):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path.name}: isn't the file that was exported; export it again"):
         load_ensemble(folder)
-    save_file({"other": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "foreign", "pickle"])
+def test_a_file_that_holds_no_weights_of_the_member_is_named(exported: Export, tmp_path: Path, kind: str) -> None:
+    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
+    path = folder / exported.manifest.members[0].file
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif kind == "foreign":
+        save_file({"other": torch.zeros(1)}, path)
+    else:
+        torch.save({"x": torch.zeros(1)}, path)
+    manifest = json.loads((folder / "ensemble.json").read_text())
+    manifest["members"][0]["crc32"] = checksum(path)
+    (folder / "ensemble.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=f"{path.name}: doesn't hold the weights of"):
         load_ensemble(folder)
 
@@ -186,7 +217,7 @@ def test_a_member_file_behind_a_link_out_of_the_folder_is_refused(exported: Expo
 
 def test_a_folder_that_is_a_link_itself_is_loaded(exported: Export, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(exported.folder)
-    assert len(load_ensemble(tmp_path / "link").models) == len(exported.manifest.members)
+    assert load_ensemble(tmp_path / "link").members == load_ensemble(exported.folder).members
 
 
 @pytest.mark.parametrize(
@@ -197,6 +228,8 @@ def test_a_folder_that_is_a_link_itself_is_loaded(exported: Export, tmp_path: Pa
         ({"weights": [-1, 2]}, r"weights\.0: Input should be greater than or equal to 0"),
         ({"weights": [0.3, 0.3, 0.4, 0]}, r"Value error, weights .* must be one for each of \d members"),
         ({"weights": [0.1] * 2}, r"Value error, weights .* add up to 1"),
+        ({"views": []}, "views: Tuple should have at least 1 item"),
+        ({"views": ["upside-down"]}, r"views\.0: Input should be 'whole', 'mirrored' or 'crops'"),
         ({"temperature": 0}, "temperature: Input should be greater than 0"),
         ({"temperature": float("nan")}, "temperature: Input should be "),
         ({"temperature": float("inf")}, "temperature: Input should be a finite number"),
@@ -236,10 +269,3 @@ def test_a_manifest_nested_without_end_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "ensemble.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"ensemble\.json: can't be read \(RecursionError"):
         load_ensemble(tmp_path)
-
-
-def test_a_pickle_under_the_name_of_weights_is_not_read(exported: Export, tmp_path: Path) -> None:
-    folder = shutil.copytree(exported.folder, tmp_path / "ensemble")
-    torch.save({"x": torch.zeros(1)}, folder / exported.manifest.members[0].file)
-    with pytest.raises(UserError, match="doesn't hold the weights of"):
-        load_ensemble(folder)

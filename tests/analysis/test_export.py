@@ -14,13 +14,19 @@ from safetensors.torch import load_file, save_file
 import analysis.figures
 from analysis import load_ensemble
 from analysis._staging import replaced_folder
+from analysis.calibration import figures
+from analysis.evidence import read_evidence
 from analysis.experiment import load_experiment
 from analysis.export import Export, export, main, print_outcome
-from analysis.manifest import read_manifest
-from analysis.select import choose_members
+from analysis.front import Limits
+from analysis.library import calibrated
+from analysis.manifest import Figures, Manifest, read_manifest
+from analysis.pooling import pool
+from analysis.selection import Wanted
+from trainable.architectures import build_model
 from trainable.data.dataset import Dataset
-from trainable.epoch import score
 from trainable.errors import UsageError, UserError
+from trainable.files import checksum
 from trainable.training import Training
 
 
@@ -30,8 +36,10 @@ def own_experiment(experiment: Path, tmp_path: Path) -> Path:
     return shutil.copytree(experiment, tmp_path / "tiny")
 
 
-def export_all(folder: Path, target: Path, most: int = 2) -> Export:
-    return export(folder, load_experiment(folder), most, target, device="cpu")
+def export_all(folder: Path, target: Path, most: int = 2, **options: Any) -> Export:
+    wanted = Wanted(Limits(members=most), pick="best", refit=options.get("refit", False), extras=False)
+    half = options.get("half", False)
+    return export(folder, load_experiment(folder), wanted, target, device="cpu", half=half)
 
 
 def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -45,65 +53,144 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_export_holds_the_best_weights_the_manifest_and_the_card(
-    exported: Export, trainings: dict[str, Training]
+    experiment: Path, tmp_path: Path, trainings: dict[str, Training]
 ) -> None:
+    exported = export_all(experiment, tmp_path / "ensemble")
     members = exported.manifest.members
-    assert set(everything_in(exported.folder)) == {"README.md", "ensemble.json", *(member.file for member in members)}
+    files = {"README.md", "ensemble.json", "evidence.npz", *(member.file for member in members)}
+    assert set(everything_in(exported.folder)) == files
     for member in members:
+        assert member.crc32 == checksum(exported.folder / member.file)
         weights = load_file(exported.folder / member.file)
-        best = trainings[member.trial].best_weights
+        best, trained_config = trainings[member.trial].best_weights, trainings[member.trial].config
         assert weights.keys() == best.keys()
         assert all(torch.equal(weights[name], best[name]) for name in best)
+        assert member.parameters == sum(each.numel() for each in build_model(trained_config, 3, 32).parameters())
 
 
 def test_the_manifest_reads_back_as_it_was_written(exported: Export, dataset: Dataset) -> None:
     manifest = read_manifest(exported.folder)
     assert manifest == exported.manifest
     assert [(each.id, each.words) for each in manifest.classes] == [tuple(each) for each in dataset.classes]
-    assert (manifest.schema_version, manifest.experiment, manifest.temperature) == (1, "tiny", 1.0)
+    assert (manifest.schema_version, manifest.experiment, manifest.refit) == (2, "tiny", False)
     assert manifest.dataset == dataset.cache.fingerprint
     assert sum(manifest.weights) == pytest.approx(1)
     assert (manifest.select.images, manifest.holdout.images) == (len(dataset.splits.select), 18)
 
 
-def test_the_members_are_those_that_select_chooses(
-    exported: Export, trainings: dict[str, Training], dataset: Dataset
-) -> None:
-    labels = dataset.cache.labels[dataset.splits.select]
-    chosen = choose_members([training.best_logits for training in trainings.values()], labels, most=2)
-    names = list(trainings)
-    assert [member.trial for member in exported.manifest.members] == [names[index] for index in chosen.indices]
-    assert exported.manifest.select.top1 == chosen.scores.top1
+def pooled_logits(manifest: Manifest, trainings: dict[str, Training], rows: np.ndarray) -> np.ndarray:
+    """The ensemble's probabilities from what the trainings themselves predict."""
+    logits = np.stack([trainings[member.trial].predict(rows).numpy() for member in manifest.members])
+    temperatures = [member.temperature for member in manifest.members]
+    return pool(logits, temperatures, manifest.weights, manifest.temperature)
 
 
 def test_the_holdout_figures_are_those_of_the_trainings_own_predictions(
-    exported: Export, trainings: dict[str, Training], dataset: Dataset
+    experiment: Path, tmp_path: Path, trainings: dict[str, Training], dataset: Dataset
 ) -> None:
+    manifest = export_all(experiment, tmp_path / "ensemble").manifest
     rows = dataset.splits.holdout
-    labels = torch.from_numpy(dataset.cache.labels[rows])
-    logits = [trainings[member.trial].predict(rows) for member in exported.manifest.members]
-    for member, own in zip(exported.manifest.members, logits, strict=True):
-        scores = score(own, labels)
-        assert (member.holdout.top1, member.holdout.top5) == (scores.top1, scores.top5)
-        assert member.holdout.loss == pytest.approx(scores.loss, rel=1e-4)
-    together = score(torch.stack(logits).mean(dim=0), labels)
-    assert (exported.manifest.holdout.top1, exported.manifest.holdout.top5) == (together.top1, together.top5)
+    labels = dataset.cache.labels[rows]
+    assert close(manifest.holdout, figures(pooled_logits(manifest, trainings, rows), labels))
+    for member in manifest.members:
+        own = calibrated(trainings[member.trial].predict(rows).numpy(), member.temperature)
+        assert close(member.holdout, figures(own, labels))
+    single = trainings[manifest.single.trial].predict(rows).numpy().argmax(axis=1) == labels
+    assert manifest.single.holdout.top1 == pytest.approx(single.mean())
+    assert manifest.gain.difference == pytest.approx(manifest.holdout.top1 - single.mean())
+    assert manifest.gain.low <= manifest.gain.difference <= manifest.gain.high
+
+
+def close(found: Figures, expected: Figures) -> bool:
+    return found.model_dump() == pytest.approx(expected.model_dump(), abs=1e-3)
+
+
+def test_the_uncalibrated_figures_are_those_without_temperatures(experiment: Path, tmp_path: Path) -> None:
+    exported = export_all(experiment, tmp_path / "ensemble")
+    holdout = read_evidence(exported.folder).holdout
+    plain = pool(holdout.logits, [1.0] * len(holdout.logits), exported.manifest.weights)
+    assert exported.manifest.uncalibrated == figures(plain, holdout.labels)
 
 
 def test_the_loaded_ensemble_predicts_as_the_trainings_do(
-    exported: Export, trainings: dict[str, Training], dataset: Dataset
+    experiment: Path, tmp_path: Path, trainings: dict[str, Training], dataset: Dataset
 ) -> None:
+    exported = export_all(experiment, tmp_path / "ensemble")
     rows = dataset.splits.test
-    own = [trainings[member.trial].predict(rows) for member in exported.manifest.members]
-    logits = load_ensemble(exported.folder, device="cpu").predict_logits(dataset.cache.images[rows])
-    np.testing.assert_allclose(logits, torch.stack(own).mean(dim=0), atol=1e-4)
+    probabilities = load_ensemble(exported.folder, device="cpu").predict(dataset.cache.images[rows])
+    np.testing.assert_allclose(probabilities, pooled_logits(exported.manifest, trainings, rows), atol=1e-4)
+
+
+def test_the_evidence_holds_what_the_members_say_of_named_images(exported: Export, dataset: Dataset) -> None:
+    evidence = read_evidence(exported.folder)
+    for name in ("select", "holdout"):
+        rows, split = getattr(dataset.splits, name), getattr(evidence, name)
+        assert split.files == tuple(dataset.cache.names[row] for row in rows)
+        np.testing.assert_array_equal(split.labels, dataset.cache.labels[rows])
+    ensemble = load_ensemble(exported.folder, device="cpu")
+    logits = ensemble.member_logits(dataset.cache.images[dataset.splits.holdout])
+    np.testing.assert_allclose(evidence.holdout.logits.astype(np.float32), logits, atol=0.02)
 
 
 def test_one_member_is_exported_where_one_is_asked_for(experiment: Path, tmp_path: Path) -> None:
     manifest = export_all(experiment, tmp_path / "ensemble", most=1).manifest
     assert len(manifest.members) == 1
     assert manifest.weights == (1.0,)
-    assert manifest.holdout == manifest.members[0].holdout
+    assert len(manifest.front) == 1
+    assert manifest.holdout.top1 == manifest.members[0].holdout.top1
+    assert manifest.gain.difference == 0
+
+
+def test_half_precision_halves_the_files_and_hardly_changes_what_they_say(
+    experiment: Path, tmp_path: Path, dataset: Dataset
+) -> None:
+    whole = export_all(experiment, tmp_path / "whole", most=1)
+    half = export_all(experiment, tmp_path / "half", most=1, half=True)
+    (file,) = (member.file for member in half.manifest.members)
+    assert (half.folder / file).stat().st_size < 0.6 * (whole.folder / file).stat().st_size
+    images = dataset.cache.images[dataset.splits.holdout]
+    predictions = [load_ensemble(each.folder, device="cpu").predict(images) for each in (whole, half)]
+    np.testing.assert_allclose(*predictions, atol=0.01)
+    assert any("half precision" in note for note in half.manifest.notes)
+
+
+def test_refit_members_are_trained_on_select_too(experiment: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(experiment, tmp_path / "tiny")
+    before = export_all(folder, tmp_path / "before")
+    after = export_all(folder, tmp_path / "after", refit=True)
+    assert after.manifest.refit
+    assert after.manifest.select == before.manifest.select
+    for member in after.manifest.members:
+        refit = load_file(folder / member.trial / "refit" / "model.safetensors")
+        weights = load_file(after.folder / member.file)
+        assert all(torch.equal(weights[name], refit[name]) for name in refit)
+    assert "trained again on train and select" in (after.folder / "README.md").read_text()
+    assert load_ensemble(after.folder)
+
+
+def test_logits_that_are_no_numbers_leave_their_trial_out(own_experiment: Path, tmp_path: Path) -> None:
+    paths = sorted(own_experiment.glob("*/checkpoint_000001/predictions.npz"))
+    np.savez_compressed(paths[0], logits=np.full((6, 3), np.nan, np.float16), epoch=1)
+    manifest = export_all(own_experiment, tmp_path / "ensemble").manifest
+    assert [member.trial for member in manifest.members] == ["0002-test_convnext"]
+    assert "0001-test_resnet is left out: its logits aren't all numbers" in manifest.notes
+    np.savez_compressed(paths[1], logits=np.full((6, 3), np.inf, np.float16), epoch=1)
+    with pytest.raises(UserError, match=r"nothing to export: the logits of 000.*, 000.* aren't all numbers"):
+        export_all(own_experiment, tmp_path / "ensemble")
+
+
+def test_a_trial_whose_weights_were_deleted_is_trained_again_if_wanted(own_experiment: Path, tmp_path: Path) -> None:
+    for weights in own_experiment.glob("0001*/checkpoint_000001/*.safetensors"):
+        weights.unlink()
+    trials = load_experiment(own_experiment)
+    wanted = Wanted(Limits(members=2), pick="best", extras=False, retrain=True)
+    names = {member.trial for member in export_all(own_experiment, tmp_path / "without").manifest.members}
+    assert names == {"0002-test_convnext"}
+    export(own_experiment, trials, wanted, tmp_path / "ensemble", device="cpu")
+    again = list(own_experiment.glob("0001*/retrained/model.safetensors"))
+    chosen = read_manifest(tmp_path / "ensemble")
+    assert bool(again) == ("0001-test_resnet" in {*(member.trial for member in chosen.members), chosen.single.trial})
+    assert again
 
 
 def test_trials_without_weights_or_on_other_data_are_no_candidates(own_experiment: Path, tmp_path: Path) -> None:
@@ -121,7 +208,9 @@ def test_trials_without_weights_or_on_other_data_are_no_candidates(own_experimen
 def test_an_experiment_whose_weights_are_all_gone_cannot_be_exported(own_experiment: Path, tmp_path: Path) -> None:
     for weights in own_experiment.glob("*/checkpoint_*/*.safetensors"):
         weights.unlink()
-    with pytest.raises(UserError, match="nothing to export, its 2 trials have no weights of a scored epoch"):
+    with pytest.raises(
+        UserError, match=r"nothing to export, its 2 trials have no weights of a scored epoch .*--retrain"
+    ):
         export_all(own_experiment, tmp_path / "ensemble")
 
 
@@ -242,14 +331,16 @@ def test_the_command_prints_the_figures_and_the_next_command(
     print_outcome(exported)
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     holdout = exported.manifest.holdout
-    assert list(lines) == ["ensemble", "members", "select", "holdout", "single", "predict"]
+    assert list(lines) == ["tried", "ensemble", "members", "select", "holdout", "single", "gain", "predict"]
     assert lines["ensemble"] == str(exported.folder)
-    assert lines["holdout"] == f"top-1 {holdout.top1:.2%}, top-5 100.00% of 18 images; these chose nothing"
+    assert lines["holdout"].startswith(f"top-1 {holdout.top1:.2%} ({100 * holdout.top1_low:.1f} .. ")
+    assert lines["holdout"].endswith(f"ECE {holdout.ece:.3f} of 18 images; these chose nothing")
+    assert lines["gain"].startswith(f"top-1 {100 * exported.manifest.gain.difference:+.2f} points (")
     assert lines["predict"] == (f"python -m analysis.predict {exported.folder} {images}/test -o best_test_preds.csv")
 
 
 def test_the_command_shows_the_best_trials_first(own_experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(own_experiment, members=2, to=None, device="cpu")
+    main(own_experiment, members=2, to=None, device="cpu", extras=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["trial", "arch", "epochs", "select", "top-1", "lr"]
     assert [line.split()[0] for line in lines[1:3]] == list(load_experiment(own_experiment)["trial"])

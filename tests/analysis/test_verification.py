@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.experiment import main
+from analysis.export import Export
 from analysis.verification import verify
 from trainable import metrics
 
@@ -90,3 +91,22 @@ def test_a_decision_by_another_score_than_the_records_is_named(copied: Path) -> 
     lines[1]["score"] = 0.123
     (copied / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert any("had 0.123" in line for line in verify(copied)[1])
+
+
+@pytest.fixture
+def with_ensemble(copied: Path, exported: Export) -> Path:
+    shutil.copytree(exported.folder, copied / "ensemble")
+    return copied
+
+
+def test_an_untouched_export_is_as_it_was_written(with_ensemble: Path) -> None:
+    counts, wrong = verify(with_ensemble)
+    assert (counts["exports"], wrong) == (1, [])
+
+
+def test_a_changed_member_or_evidence_of_the_export_is_named(with_ensemble: Path, exported: Export) -> None:
+    file = exported.manifest.members[0].file
+    flip_a_byte(with_ensemble / "ensemble" / file)
+    assert verify(with_ensemble)[1] == [f"{file}: isn't what was written"]
+    (with_ensemble / "ensemble" / "evidence.npz").write_bytes(b"")
+    assert any("evidence.npz: can't be read" in line for line in verify(with_ensemble)[1])

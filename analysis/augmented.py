@@ -1,0 +1,76 @@
+"""Which views of an image members look at: each kept only where it helps the ensemble on `select`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from analysis.calibration import fit_temperature, helps, losses
+from analysis.candidates import MOVE_AWAY, Candidate
+from analysis.inference import empty_module, predict_rows
+from analysis.manifest import View
+from analysis.modules import load_weights
+from analysis.pooling import pool
+from analysis.views import COUNTS, CROPS, MIRRORED, WHOLE
+from trainable.data.dataset import Dataset
+
+Views = tuple[View, ...]
+
+
+def with_views(
+    members: Sequence[Candidate], weights: Sequence[float], dataset: Dataset, device: torch.device, most: int
+) -> tuple[list[Candidate], Views, list[str]]:
+    """Try the views one after the other.
+
+    Args:
+        members: Of the ensemble, with their logits on the whole images of `select`.
+        weights: Of the members.
+        dataset: Where the images are.
+        device: Where they are predicted.
+        most: Images that may be made of one, at most.
+
+    Returns:
+        The members with the mean of their logits over the views that are kept, those views, and a line on each one.
+    """
+    labels = dataset.cache.labels[dataset.splits.select]
+    views: Views = (WHOLE,)
+    logits = np.stack([member.logits for member in members]).astype(np.float32)
+    notes = []
+    for view in (MIRRORED, CROPS):
+        count = sum(COUNTS[name] for name in views)
+        refusal = reason_against(view, members, count, most)
+        if refusal:
+            notes.append(f"{view} views aren't tried: {refusal}")
+            continue
+        of_view = np.stack([view_logits(member, view, dataset, device) for member in members])
+        tried = (count * logits + COUNTS[view] * of_view) / (count + COUNTS[view])
+        before, after = (losses(together(each, weights, labels), labels) for each in (logits, tried))
+        helped = helps(before, after)
+        change = f"log loss on select {before.mean():.4f} without, {after.mean():.4f} with them"
+        notes.append(f"{view} views {'help' if helped else 'are left out'}: {change}")
+        if helped:
+            views, logits = (*views, view), tried
+    kept = [member._replace(logits=each.astype(np.float16)) for member, each in zip(members, logits, strict=True)]
+    return kept, views, notes
+
+
+def reason_against(view: str, members: Sequence[Candidate], count: int, most: int) -> str:
+    """Why a view can't be used beside `count` images of each one; empty where it can."""
+    if view == MIRRORED and not all(member.config.flip for member in members):
+        return "the search says that left and right aren't the same (--no-flip)"
+    if count + COUNTS[view] > most:
+        return "they would take longer than --max-latency-ms"
+    return ""
+
+
+def together(logits: np.ndarray, weights: Sequence[float], labels: np.ndarray) -> np.ndarray:
+    """float32 (images, classes): what members with these logits (members, images, classes) say, each calibrated."""
+    return pool(logits, [fit_temperature(each, labels) for each in logits], weights)
+
+
+def view_logits(member: Candidate, view: str, dataset: Dataset, device: torch.device) -> np.ndarray:
+    """float32 logits (images, classes) of a member that sees nothing but this view of the `select` images."""
+    assert member.weights is not None
+    module = empty_module(member.config, dataset.num_classes, member.image_size, (view,))
+    load_weights(module.model, member.weights, member.config.arch, MOVE_AWAY)
+    return predict_rows(module, dataset.cache, dataset.splits.select, device, f"{view} views of {member.trial}")

@@ -1,0 +1,114 @@
+"""How good probabilities are, and the temperature that makes them honest (Guo et al. 2017)."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.stats import bootstrap
+
+from analysis.manifest import Figures
+from analysis.pooling import SMALLEST
+
+BINS = 15
+RESAMPLES = 2000
+LEVEL = 0.95
+COLDEST, HOTTEST = 0.05, 20.0
+"""Where a temperature is looked for."""
+FIT_IMAGES = 2000
+"""Images a temperature is fitted on, where there are more."""
+TOP = 5
+
+
+class Reliability(NamedTuple):
+    """Images by the confidence of their first guess, in bins of equal width; NaN where a bin is empty."""
+
+    count: np.ndarray
+    confidence: np.ndarray
+    """Its mean in each bin."""
+    accuracy: np.ndarray
+    """Share of right guesses in each bin."""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean distance of confidence and accuracy, weighted by images; 0 to 1."""
+        gaps = np.abs(self.confidence - self.accuracy)[self.count > 0]
+        return float((gaps * self.count[self.count > 0]).sum() / self.count.sum())
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
+    """The reliability diagram of probabilities (images, classes) against labels (images,)."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are open below, closed above
+    count = np.bincount(places, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(places, each, bins) / count for each in (confidence, right)]
+    return Reliability(count, *means)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature at which softmax(logits / temperature) is likeliest to give the labels; logits (images, classes).
+
+    Logarithms of probabilities are logits too. Of few images each label is held for a little uncertain (Platt 1999,
+    section 2.2): else the temperature would be 0 where all guesses happen to be right.
+    """
+    step = -(-len(labels) // FIT_IMAGES)
+    scores = np.asarray(logits[::step], dtype=np.float32)
+    below_best = scores - scores.max(axis=1, keepdims=True)
+    doubt = np.float32(1 / (len(scores) + 2))
+    of_truth = (1 - doubt) * below_best[np.arange(len(scores)), labels[::step]] + doubt * below_best.mean(axis=1)
+
+    def loss(log_temperature: float) -> float:
+        temperature = np.float32(math.exp(log_temperature))
+        return float((np.log(np.exp(below_best / temperature).sum(axis=1)) - of_truth / temperature).mean())
+
+    bounds = math.log(COLDEST), math.log(HOTTEST)
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 5e-3}).x)
+
+
+def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
+    """Everything that ensemble.json tells of probabilities (images, classes) against labels (images,)."""
+    rows = np.arange(len(labels))
+    of_truth = probabilities[rows, labels].astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    squares = np.square(probabilities, dtype=np.float64).sum(axis=1) - 2 * of_truth + 1
+    low, high = interval(right)
+    return Figures(
+        loss=float(-np.log(np.maximum(of_truth, SMALLEST)).mean()),
+        brier=float(squares.mean()),
+        ece=reliability(probabilities, labels).ece,
+        top1=float(right.mean()),
+        top5=float(((probabilities > of_truth[:, None]).sum(axis=1) < TOP).mean()),
+        images=len(labels),
+        top1_low=low,
+        top1_high=high,
+    )
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval (percentiles) of the mean of values (images,); of one image only its value."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if len(numbers) < 2:
+        return float(numbers.mean()), float(numbers.mean())
+    found = bootstrap(
+        (numbers,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        batch=100,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def helps(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether losses (images,) fall by more than the standard error of their mean difference."""
+    gains = np.asarray(before, dtype=np.float64) - after
+    return bool(gains.mean() > gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else False
+
+
+def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Negative log likelihood of each image, float64 (images,), in nats."""
+    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels].astype(np.float64), SMALLEST))

@@ -1,0 +1,49 @@
+"""Logits of weights that lie on the disk, for rows of the data set."""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from analysis.modules import MemberModule
+from analysis.views import WHOLE
+from trainable.architectures import build_model, normalisation
+from trainable.config import TrialConfig
+from trainable.data.cache import CachedImages
+from trainable.data.loader import in_order
+from trainable.epoch import Normalise
+from trainable.training import EVAL_BATCH
+
+
+def empty_module(
+    config: TrialConfig, num_classes: int, image_size: int, views: Sequence[str] = (WHOLE,)
+) -> MemberModule:
+    """The model of a trial, with initial weights that are still to be replaced, on the CPU and in evaluation mode."""
+    model = build_model(config.model_copy(update={"pretrained": False}), num_classes, image_size)
+    normalise = Normalise(*normalisation(model))
+    return MemberModule(model.to(memory_format=torch.channels_last), normalise, tuple(views)).eval()
+
+
+@torch.inference_mode()
+def predict_rows(
+    module: MemberModule, cache: CachedImages, rows: np.ndarray, device: torch.device, what: str
+) -> np.ndarray:
+    """float32 logits (rows, classes); `what` names the bar that is shown where stderr is a terminal."""
+    module.to(device)
+    outputs = [module(batch.to(device)).cpu() for batch in batches(cache, rows, what)]
+    return torch.cat(outputs).numpy()
+
+
+def batches(cache: CachedImages, rows: np.ndarray, what: str) -> Iterable[torch.Tensor]:
+    """The images of `rows` in uint8 batches, with a progress bar where stderr is a terminal."""
+    return track(
+        in_order(cache, rows, EVAL_BATCH),
+        what,
+        total=-(-len(rows) // EVAL_BATCH),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

@@ -1,0 +1,1 @@
+"""What the pages show: tables computed from an experiment, drawn by plotly and matplotlib, and put on a page."""

@@ -1,0 +1,103 @@
+"""Has trials of a search trained again: in slots on Ray where it is installed, else one after the other, here."""
+
+import importlib.util
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from trainable.again import Again, read_trainings
+from trainable.errors import UserError
+from trainable.escape import printable
+
+LOCK = ".lock"
+"""Held while a search, or a training of this kind, runs in the experiment's folder."""
+REASON = "error: "
+"""With which a command of ours begins the last line of its stderr where it fails."""
+
+
+def train_again(folder: Path, trials: Sequence[str], refit: bool) -> list[Path]:
+    """Train the trials of these names again, unless that was done before; returns the folders, see `trainable.again`.
+
+    Args:
+        folder: Of the experiment.
+        trials: Names of their folders.
+        refit: On train and select together, for the full length; else as they were, up to their best epoch.
+
+    Raises:
+        UsageError: There is no such experiment or trial.
+        UserError: One can't be trained again; those that could be are kept.
+    """
+    trainings = read_trainings(folder, trials, refit)
+    todo = [again for again in trainings if again.weights is None]
+    if todo:
+        (train_on_ray if has_ray() else train_here)(folder, todo)
+    missing = [again.name for again in trainings if again.weights is None]
+    if missing:
+        raise UserError(f"{folder}: {', '.join(missing)} can't be trained again: it ended without a word")
+    return [again.folder for again in trainings]
+
+
+def has_ray() -> bool:
+    """Whether the search's part of this project and Ray are installed, neither of which is imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("tuning", "ray"))
+
+
+def train_on_ray(folder: Path, todo: Sequence[Again]) -> None:
+    """Let `tuning.again` train all, in a process of its own; UserError with the reason that it gives."""
+    command = [sys.executable, "-m", "tuning.again", str(folder), *(again.name for again in todo)]
+    command += ["--refit"] if todo[0].refit else []
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    try:
+        _, complaints = process.communicate()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.communicate()  # it ends Ray, and keeps what is finished
+        raise
+    rest, _, last = complaints.rstrip().rpartition("\n")
+    if process.returncode == 0:
+        return
+    print(rest, end="\n" if rest else "", file=sys.stderr)
+    raise UserError(last.removeprefix(REASON) or f"tuning.again ended with exit code {process.returncode}")
+
+
+def train_here(folder: Path, todo: Sequence[Again]) -> None:
+    """Train one after the other in this process, with all cores that torch takes; UserError that names what failed."""
+    import torch
+
+    from trainable.again import Failure, open_images, outcome_text, raise_failures, train_again
+    from trainable.again_progress import AgainProgress
+    from trainable.device import choose_device
+
+    device, cores = choose_device(), torch.get_num_threads()
+    failures = []
+    with held(folder):
+        open_images(todo[0], progress=True)  # decodes, with a bar of its own
+        with AgainProgress(todo, Console()) as progress:
+            for again in todo:
+                try:
+                    for record in train_again(again, device, cores):
+                        progress.epoch(again, record)
+                    progress.end(again)
+                except UserError as error:
+                    failures.append(Failure(again, str(error)))
+                    progress.end(again, str(error))
+    for again in todo:
+        if again.weights is not None:
+            print(printable(outcome_text(again)))
+    raise_failures(failures, len(todo))
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a search from running in the experiment's folder; UserError where one does."""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder.name}: a search runs in {folder}; wait until it has ended, or stop it") from None

@@ -1,0 +1,171 @@
+"""Greedy model soups: the mean of the weights of several trials, as one model (Wortsman et al. 2022, recipe 1)."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from analysis.calibration import fit_temperature, helps, losses
+from analysis.candidates import MOVE_AWAY, Candidate
+from analysis.inference import batches, empty_module, predict_rows
+from analysis.library import calibrated
+from analysis.modules import load_weights
+from trainable.data.dataset import Dataset
+from trainable.training import cpu_weights
+
+INGREDIENTS = 5
+"""Trials of one architecture that a soup is tried with: the best ones."""
+STATISTICS_IMAGES = 2048
+"""Training images from which batch norm takes the statistics of averaged weights."""
+
+Weights = dict[str, Tensor]
+
+
+class Soup(NamedTuple):
+    """The mean of the weights of some ingredients."""
+
+    taken: tuple[int, ...]
+    """The ingredients by their index."""
+    weights: Weights
+    logits: np.ndarray
+    """(images, classes) on `select`."""
+
+
+def soups(
+    candidates: Sequence[Candidate], dataset: Dataset, folder: Path, device: torch.device
+) -> tuple[list[Candidate], list[str]]:
+    """A soup of each architecture for which it helps, its weights written to `folder`.
+
+    Args:
+        candidates: Best first.
+        dataset: Scored on its `select` images.
+        folder: Where the soups' weights are written.
+        device: Where they are scored.
+
+    Returns:
+        The soups, and a line for each architecture of which there are several candidates.
+    """
+    found: list[Candidate] = []
+    notes: list[str] = []
+    there = [candidate for candidate in candidates if candidate.weights]
+    for arch, group in groupby(sorted(there, key=lambda each: each.config.arch), key=lambda each: each.config.arch):
+        alike, refusals = same_start(list(group))
+        notes += refusals
+        if len(alike) > 1:
+            soup, note = make_soup(alike[:INGREDIENTS], dataset, folder / f"soup-{arch}.safetensors", device)
+            found += [soup] if soup else []
+            notes.append(note)
+    return found, notes
+
+
+def same_start(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[str]]:
+    """Those that began from the same weights as the first one, and a line that says why each other one didn't.
+
+    Weights from different starts lie in different basins, and their mean is good for nothing.
+    """
+    first = start(candidates[0])
+    alike = [candidate for candidate in candidates if start(candidate) == first]
+    notes = []
+    for other in (candidate for candidate in candidates if start(candidate) != first):
+        what = next(name for name in first if start(other)[name] != first[name])
+        notes.append(
+            f"no soup of {candidates[0].trial} and {other.trial}: they began from other weights "
+            f"({what} {first[what]} and {start(other)[what]})"
+        )
+    return alike, notes
+
+
+def start(candidate: Candidate) -> dict[str, Any]:
+    """What decides the weights that a trial begins with."""
+    config = candidate.config
+    return {
+        "pretrained": str(config.pretrained),
+        "seed": config.seed,
+        "image size": candidate.image_size,
+        "patch size": config.patch_size,
+    }
+
+
+def make_soup(
+    candidates: Sequence[Candidate], dataset: Dataset, path: Path, device: torch.device
+) -> tuple[Candidate | None, str]:
+    """The greedy soup of candidates that share a start, best first; None where it doesn't help on `select`."""
+    best, labels = candidates[0], dataset.cache.labels[dataset.splits.select]
+
+    def loss_of(logits: np.ndarray) -> np.ndarray:
+        return losses(calibrated(logits, fit_temperature(logits, labels)), labels)
+
+    weights = [read_weights(candidate, dataset.num_classes) for candidate in candidates]
+    soup = greedy_soup(
+        Soup((0,), weights[0], best.logits),
+        weights,
+        lambda mean: with_logits(best, mean, dataset, device),
+        lambda logits: float(loss_of(logits).mean()),
+    )
+    if len(soup.taken) == 1 or not helps(loss_of(best.logits), loss_of(soup.logits)):
+        return None, f"soup of {best.config.arch}: no better than {best.trial} alone on select, left out"
+    names = ", ".join(candidates[index].trial for index in soup.taken)
+    save_file(soup.weights, path)
+    kept, source = soup.logits.astype(np.float16), f"mean of {names}"
+    made = Candidate(path.stem, best.config, best.image_size, path, kept, source)
+    return made, f"soup of {best.config.arch}: the {source}"
+
+
+def greedy_soup(
+    first: Soup,
+    weights: Sequence[Weights],
+    finish: Callable[[Weights], tuple[Weights, np.ndarray]],
+    loss: Callable[[np.ndarray], float],
+) -> Soup:
+    """`first`, with each further one of `weights` that lowers the loss.
+
+    `finish` takes a mean of weights, and gives what has to be kept of it and its logits.
+    """
+    soup = first
+    for index in range(1, len(weights)):
+        taken = (*soup.taken, index)
+        tried = Soup(taken, *finish(mean_weights([weights[each] for each in taken])))
+        if loss(tried.logits) < loss(soup.logits):
+            soup = tried
+    return soup
+
+
+def mean_weights(weights: Sequence[Weights]) -> Weights:
+    """The mean of each tensor; of whole numbers (a counter of batches), the first one's."""
+    first = weights[0]
+    return {
+        name: torch.stack([each[name] for each in weights]).mean(dim=0) if value.is_floating_point() else value
+        for name, value in first.items()
+    }
+
+
+def with_logits(
+    candidate: Candidate, weights: Weights, dataset: Dataset, device: torch.device
+) -> tuple[Weights, np.ndarray]:
+    """The weights of a model like the candidate's, and its float32 logits (images, classes) on `select`.
+
+    Where it has batch norm, the weights get the statistics that training images have under them.
+    """
+    module = empty_module(candidate.config, dataset.num_classes, candidate.image_size)
+    module.model.load_state_dict(weights)
+    what = f"soup of {candidate.config.arch}"
+    if any(isinstance(part, _BatchNorm) for part in module.model.modules()):
+        rows = np.random.default_rng(0).permutation(dataset.splits.train)[:STATISTICS_IMAGES]
+        update_bn(batches(dataset.cache, np.sort(rows), what), module.to(device), device)
+        weights = cpu_weights(module.model)
+    return weights, predict_rows(module.eval(), dataset.cache, dataset.splits.select, device, what)
+
+
+def read_weights(candidate: Candidate, num_classes: int) -> Weights:
+    """The tensors of a candidate, which must be those of its architecture."""
+    assert candidate.weights is not None
+    module = empty_module(candidate.config, num_classes, candidate.image_size)
+    load_weights(module.model, candidate.weights, candidate.config.arch, MOVE_AWAY)
+    return cpu_weights(module.model)

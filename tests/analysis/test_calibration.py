@@ -1,0 +1,113 @@
+"""Calibration against torchmetrics and scikit-learn, and temperatures against what they are to find."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss, top_k_accuracy_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from analysis.calibration import figures, fit_temperature, helps, interval, losses, reliability
+from analysis.library import calibrated
+
+CLASSES = 7
+
+
+def sample(
+    seed: int, images: int, true_temperature: float = 1.0, classes: int = CLASSES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels that are drawn from softmax(logits / true_temperature)."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 3, (images, classes))
+    probabilities = calibrated(logits, true_temperature).astype(np.float64)
+    drawn = (probabilities.cumsum(axis=1) < generator.random((images, 1))).sum(axis=1)
+    return logits.astype(np.float16), np.minimum(drawn, classes - 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_calibration_error_is_that_of_torchmetrics(seed: int) -> None:
+    logits, labels = sample(seed, 400, true_temperature=3.0)
+    probabilities = calibrated(logits, 1.0)
+    expected = multiclass_calibration_error(torch.tensor(probabilities), torch.tensor(labels), CLASSES, n_bins=15)
+    assert reliability(probabilities, labels).ece == pytest.approx(float(expected), abs=1e-6)
+    assert reliability(probabilities, labels).ece > 0.05
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_the_figures_are_those_of_scikit_learn(classes: int) -> None:
+    logits, labels = sample(1, 300, classes=classes)
+    probabilities = calibrated(logits, 1.0)
+    found, truth = figures(probabilities, labels), np.eye(classes)[labels]
+    exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    assert found.loss == pytest.approx(log_loss(labels, exact, labels=range(classes)), rel=1e-5)
+    assert found.brier == pytest.approx(np.square(probabilities - truth).sum(axis=1).mean(), rel=1e-5)
+    assert found.top1 == pytest.approx(np.mean(probabilities.argmax(axis=1) == labels))
+    top5 = top_k_accuracy_score(labels, probabilities, k=5, labels=range(classes)) if classes > 5 else 1.0
+    assert (found.top5, found.images) == (pytest.approx(top5), 300)
+    assert found.top1_low < found.top1 < found.top1_high
+
+
+@pytest.mark.parametrize("true_temperature", [0.4, 1.0, 2.5])
+def test_the_temperature_is_the_one_that_drew_the_labels(true_temperature: float) -> None:
+    logits, labels = sample(2, 2000, true_temperature)
+    assert fit_temperature(logits, labels) == pytest.approx(true_temperature, rel=0.1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.3, 4))
+def test_a_fitted_temperature_never_makes_the_loss_on_its_images_much_worse(seed: int, true_temperature: float) -> None:
+    logits, labels = sample(seed, 200, true_temperature)
+    before, after = (losses(calibrated(logits, each), labels).mean() for each in (1.0, fit_temperature(logits, labels)))
+    assert after < before + 0.01
+
+
+def test_few_images_that_are_all_right_do_not_make_the_ensemble_certain() -> None:
+    labels = np.arange(65) % 10
+    logits = np.eye(10)[labels] * 4.0
+    confidence = calibrated(logits, fit_temperature(logits, labels)).max(axis=1)
+    assert 0.97 < confidence.min() < 0.995
+
+
+def test_of_many_images_a_part_is_enough() -> None:
+    logits, labels = sample(3, 6000, true_temperature=2.0)
+    assert fit_temperature(logits, labels) == pytest.approx(fit_temperature(logits[::3], labels[::3]), abs=1e-6)
+
+
+def test_the_reliability_diagram_counts_every_image_once() -> None:
+    logits, labels = sample(4, 500)
+    bins = reliability(calibrated(logits, 1.0), labels)
+    assert bins.count.sum() == 500
+    assert np.isnan(bins.accuracy[bins.count == 0]).all()
+    right = (bins.accuracy * bins.count)[bins.count > 0].sum()
+    assert right == pytest.approx((logits.argmax(axis=1) == labels).sum())
+
+
+def test_a_confidence_of_1_falls_into_the_last_bin() -> None:
+    bins = reliability(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
+    assert bins.count.tolist() == [0] * 14 + [2]
+    assert bins.ece == pytest.approx(0.5)
+
+
+def test_the_interval_holds_the_mean_and_is_about_two_standard_errors_wide() -> None:
+    values = np.random.default_rng(0).random(400) < 0.8
+    low, high = interval(values)
+    error = math.sqrt(values.mean() * (1 - values.mean()) / 400)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert interval(values) == (low, high)
+
+
+def test_of_one_image_the_interval_is_its_value() -> None:
+    assert interval(np.array([1.0])) == (1.0, 1.0)
+
+
+def test_what_helps_is_more_than_noise() -> None:
+    generator = np.random.default_rng(0)
+    before, noise = generator.random(300), generator.normal(0, 1, 300)
+    assert not helps(before, before + noise - noise.mean())
+    assert not helps(before, before + 0.1)
+    assert helps(before, before - 0.1 + 0.01 * noise)
+    assert not helps(before[:1], before[:1] - 1)
