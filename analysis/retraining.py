@@ -84,7 +84,7 @@ def train_here(folder: Path, todo: Sequence[Again]) -> None:
                     for record in train_again(again, device, cores):
                         progress.epoch(again, record)
                     progress.end(again)
-                except UserError as error:
+                except (OSError, UserError) as error:  # a full disk, say
                     failures.append(Failure(again, str(error)))
                     progress.end(again, str(error))
     for again in todo:

@@ -149,7 +149,7 @@ def open_experiment(plan: SearchPlan, facts: dict[str, Any], asked: SimpleNamesp
 
 
 def finish(plan: SearchPlan, outcome: "Outcome") -> int:
-    """Export what the search found, or say why there is nothing; returns the exit code."""
+    """Export what the search found and write its report, or say why there is nothing; returns the exit code."""
     if outcome.interrupted:
         print(f"stopped; go on by: {resume_command(plan)}")
         return INTERRUPTED
@@ -158,14 +158,15 @@ def finish(plan: SearchPlan, outcome: "Outcome") -> int:
         raise UserError(f"three trials in a row failed alike: {outcome.stopped_by}; {what_next}")
     if not outcome.scored:
         raise UserError(f"no trial finished an epoch, {outcome.failed} failed; see {plan.folder}/*/failure.txt")
-    code = export(plan)
+    code = analyse("export", plan)
+    code = analyse("report", plan) or code
     print(f"{'resume':8} {resume_command(plan)}")
     return code
 
 
-def export(plan: SearchPlan) -> int:
-    """Let `analysis` choose and export the ensemble, in a process of its own: the same command works by hand."""
-    return subprocess.run([sys.executable, "-m", "analysis.export", str(plan.folder)], check=False).returncode
+def analyse(command: str, plan: SearchPlan) -> int:
+    """Run a command of `analysis` on the experiment in a process of its own, as it is run by hand; its exit code."""
+    return subprocess.run([sys.executable, "-m", f"analysis.{command}", str(plan.folder)], check=False).returncode
 
 
 def resume_command(plan: SearchPlan) -> str:

@@ -62,10 +62,10 @@ def test_only_the_best_ended_trials_and_one_of_each_architecture_keep_their_weig
     assert len(list(tmp_path.rglob("trial.json"))) == 5
 
 
-def test_a_trial_of_full_length_keeps_the_weights_of_its_best_epoch_only(tmp_path, finish):
+def test_a_trial_of_full_length_keeps_what_can_become_a_member_and_nothing_to_go_on_from(tmp_path, finish):
     trial = finish(1, 0.5, epochs=2)
     WeightKeeper(tmp_path, PLENTY, print).on_trial_complete(0, [trial], trial)
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {BEST, "trial.json"}
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {BEST, MODEL, "trial.json"}
 
 
 def test_an_ended_or_paused_trial_keeps_its_newest_checkpoint_only(tmp_path, finish, leave_checkpoint, paused):
