@@ -23,7 +23,8 @@ TOP = 5
 class Reliability(NamedTuple):
     """Images by the confidence of their first guess, in bins of equal width; NaN where a bin is empty."""
 
-    count: np.ndarray
+    images: np.ndarray
+    """How many."""
     confidence: np.ndarray
     """Its mean in each bin."""
     accuracy: np.ndarray
@@ -32,8 +33,8 @@ class Reliability(NamedTuple):
     @property
     def ece(self) -> float:
         """Expected calibration error: the mean distance of confidence and accuracy, weighted by images; 0 to 1."""
-        gaps = np.abs(self.confidence - self.accuracy)[self.count > 0]
-        return float((gaps * self.count[self.count > 0]).sum() / self.count.sum())
+        gaps = np.abs(self.confidence - self.accuracy)[self.images > 0]
+        return float((gaps * self.images[self.images > 0]).sum() / self.images.sum())
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
@@ -41,10 +42,10 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are open below, closed above
-    count = np.bincount(places, minlength=bins)
+    images = np.bincount(places, minlength=bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(places, each, bins) / count for each in (confidence, right)]
-    return Reliability(count, *means)
+        means = [np.bincount(places, each, bins) / images for each in (confidence, right)]
+    return Reliability(images, *means)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.manifest import EXPORT_AGAIN, MemberModel, read_manifest
+from analysis.manifest import EXPORT_AGAIN, MemberModel, check_members, read_manifest
 from analysis.modules import EnsembleModule, MemberModule, load_weights
 from analysis.views import WHOLE
 from trainable.architectures import build_model
@@ -16,8 +16,6 @@ from trainable.config import make_config
 from trainable.data.layouts import ClassName
 from trainable.device import choose_device
 from trainable.epoch import Normalise
-from trainable.errors import UserError
-from trainable.files import checksum
 
 Images = np.ndarray | Mapping[int, np.ndarray]
 """uint8 RGB (images, S, S, 3); where members differ in their image size S, one such array for each size."""
@@ -93,9 +91,7 @@ def load_ensemble(folder: Path | str, device: str = "auto") -> Ensemble:
     folder = Path(folder)
     manifest = read_manifest(folder)
     chosen = choose_device(device)
-    for member in manifest.members:
-        if checksum(folder / member.file) != member.crc32:
-            raise UserError(f"{folder / member.file}: isn't the file that was exported; {EXPORT_AGAIN}")
+    check_members(folder, manifest)
     classes = [ClassName(each.id, each.words) for each in manifest.classes]
     weights, temperature, views = manifest.weights, manifest.temperature, manifest.views
     return Ensemble(folder, manifest.members, classes, weights, temperature, chosen, views)

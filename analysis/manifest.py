@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from trainable.config import LARGEST_IMAGE, SMALLEST_IMAGE
 from trainable.errors import UsageError, UserError
+from trainable.files import checksum
 
 MANIFEST, CARD, MEMBERS = "ensemble.json", "README.md", "members"
 SCHEMA_VERSION: Final = 2
@@ -189,6 +190,13 @@ def read_manifest(folder: Path) -> Manifest:
     if missing:
         raise UserError(f"{folder}: {missing[0]} is missing ({len(missing)} in all); {EXPORT_AGAIN}")
     return manifest
+
+
+def check_members(folder: Path, manifest: Manifest) -> None:
+    """UserError where a member's file isn't the one that was exported."""
+    for member in manifest.members:
+        if checksum(folder / member.file) != member.crc32:
+            raise UserError(f"{folder / member.file}: isn't the file that was exported; {EXPORT_AGAIN}")
 
 
 def _is_inside(folder: Path, file: str) -> bool:

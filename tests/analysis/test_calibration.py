@@ -79,15 +79,15 @@ def test_of_many_images_a_part_is_enough() -> None:
 def test_the_reliability_diagram_counts_every_image_once() -> None:
     logits, labels = sample(4, 500)
     bins = reliability(calibrated(logits, 1.0), labels)
-    assert bins.count.sum() == 500
-    assert np.isnan(bins.accuracy[bins.count == 0]).all()
-    right = (bins.accuracy * bins.count)[bins.count > 0].sum()
+    assert bins.images.sum() == 500
+    assert np.isnan(bins.accuracy[bins.images == 0]).all()
+    right = (bins.accuracy * bins.images)[bins.images > 0].sum()
     assert right == pytest.approx((logits.argmax(axis=1) == labels).sum())
 
 
 def test_a_confidence_of_1_falls_into_the_last_bin() -> None:
     bins = reliability(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
-    assert bins.count.tolist() == [0] * 14 + [2]
+    assert bins.images.tolist() == [0] * 14 + [2]
     assert bins.ece == pytest.approx(0.5)
 
 
