@@ -1,4 +1,4 @@
-"""What a search found: read it, choose an ensemble, export it, predict with it. Needs no Ray.
+"""What a search found: read it, choose an ensemble, export it, report, predict with it. Only the server needs Ray.
 
     from analysis import load_ensemble
     probabilities = load_ensemble("runs/NAME/ensemble").predict(images)
@@ -10,18 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.ensemble import Ensemble, load_ensemble
+    from analysis.ensemble import Ensemble, Votes, load_ensemble
     from analysis.experiment import load_experiment
-    from analysis.select import Members, choose_members
+    from analysis.report import write_report
 
-__all__ = ["Ensemble", "Members", "choose_members", "load_ensemble", "load_experiment"]
+__all__ = ["Ensemble", "Votes", "load_ensemble", "load_experiment", "write_report"]
 
 _HOME = {
     "Ensemble": "analysis.ensemble",
-    "Members": "analysis.select",
-    "choose_members": "analysis.select",
+    "Votes": "analysis.ensemble",
     "load_ensemble": "analysis.ensemble",
     "load_experiment": "analysis.experiment",
+    "write_report": "analysis.report",
 }
 
 

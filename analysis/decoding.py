@@ -1,12 +1,14 @@
-"""Decodes files in threads, one batch ahead of who consumes them, so that memory doesn't grow with their number."""
+"""From where an image is to its pixels, at the sizes that the members of an ensemble need."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from analysis.archives import read_member
+from analysis.images import Source
 from trainable.data.decode import BadImage, read_image
 
 BySize = dict[int, np.ndarray]
@@ -14,42 +16,38 @@ BySize = dict[int, np.ndarray]
 
 
 class Decoded(NamedTuple):
-    """A batch of files: their images, and why the others have none."""
+    """A batch of images, and why the others have no pixels."""
 
-    paths: Sequence[Path]
-    """All files of the batch, in order."""
+    names: Sequence[str]
+    """Of all images of the batch, in order."""
     images: BySize
-    """uint8 (good files, S, S, 3) for each size S; empty where no file is good."""
-    errors: dict[Path, str]
+    """uint8 (good images, S, S, 3) for each size S; empty where none is good."""
+    errors: dict[int, str]
+    """By place in the batch."""
 
 
-def decoded_batches(paths: Sequence[Path], sizes: Sequence[int], batch_size: int) -> Iterator[Decoded]:
-    """The files in their order, each decoded at all `sizes` (pixels), exactly as for training."""
-    chunks = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    with ThreadPoolExecutor() as pool:
-
-        def submit(chunk: Sequence[Path]) -> list[Future[BySize | str]]:
-            return [pool.submit(try_read, path, sizes) for path in chunk]
-
-        try:
-            ahead = submit(chunks[0])
-            for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):
-                current, ahead = ahead, submit(following)
-                yield collect(chunk, [future.result() for future in current], sizes)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def collect(paths: Sequence[Path], results: Sequence[BySize | str], sizes: Sequence[int]) -> Decoded:
-    """One batch from what became of each of its files: images, or the reason why there is none."""
+def collect(names: Sequence[str], results: Sequence[BySize | str], sizes: Sequence[int]) -> Decoded:
+    """One batch from what became of each of its images: pixels, or the reason why there are none."""
     good = [result for result in results if not isinstance(result, str)]
-    errors = {path: result for path, result in zip(paths, results, strict=True) if isinstance(result, str)}
-    return Decoded(paths, {size: np.stack([image[size] for image in good]) for size in sizes if good}, errors)
+    errors = {place: result for place, result in enumerate(results) if isinstance(result, str)}
+    return Decoded(names, {size: np.stack([image[size] for image in good]) for size in sizes if good}, errors)
 
 
-def try_read(path: Path, sizes: Sequence[int]) -> BySize | str:
-    """The image at each size, or the short reason why the file has none."""
+def try_read(source: Source, sizes: Sequence[int]) -> BySize | str:
+    """The image at each size, exactly as for training, or the short reason why there is none."""
     try:
-        return {size: read_image(path, size) for size in sizes}
+        content = read_source(source)
+        return {size: read_image(content, size) for size in sizes}
     except BadImage as error:
         return str(error)
+
+
+def read_source(source: Source) -> Path | bytes:
+    """What `read_image` takes. Raises BadImage."""
+    if source.error:
+        raise BadImage(source.error)
+    if source.member is not None:
+        return read_member(source.member)
+    if os.path.exists(source.name) and not os.path.isfile(source.name):  # reading a pipe could wait for ever
+        raise BadImage("not a regular file")
+    return Path(source.name)

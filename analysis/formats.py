@@ -16,9 +16,12 @@ all its views at once, so that a batch needs memory for batch x views images.
 """
 
 import importlib.util
+import io
 import json
+import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -166,7 +169,10 @@ def trace(module: "EnsembleModule", sizes: Sequence[int]) -> "ExportedProgram":
     module.to(memory_format=torch.contiguous_format)  # torch can't write others without a warning
     blank = tuple(torch.zeros(2, size, size, 3, dtype=torch.uint8) for size in sizes)  # .pt2 files hold their example
     free = torch.export.Dim("batch")
-    program = torch.export.export(module, blank, dynamic_shapes={"images": tuple({0: free} for _ in sizes)})
+    said = io.StringIO()  # where it fails, torch prints the graph so far, which doesn't help a user
+    with redirect_stderr(said):
+        program = torch.export.export(module, blank, dynamic_shapes={"images": tuple({0: free} for _ in sizes)})
+    print(said.getvalue(), end="", file=sys.stderr)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, which would be written into the files
     return program
@@ -256,9 +262,14 @@ def check_equal(
 
 @contextmanager
 def failures_explained(name: str) -> Iterator[None]:
-    """Makes one line of whatever torch or a format's library raises."""
+    """Makes one line of whatever torch or a format's library raises, without torch's own warning before it."""
+    shapes = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = shapes.level
+    shapes.setLevel(logging.ERROR)
     try:
         yield
     except Exception as error:  # an operation that can't be exported raises nearly everything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"--format {name}: can't be written ({type(error).__name__}: {reason}); {WITHOUT}") from error
+    finally:
+        shapes.setLevel(level)

@@ -1,121 +1,159 @@
 """Predict the classes of images with an exported ensemble. Needs neither Ray nor the training data.
 
-[bold]python -m analysis.predict runs/NAME/ensemble IMAGES -o best_test_preds.csv[/]  writes one row an image.
+[bold]python -m analysis.predict runs/NAME/ensemble INPUT -o best_test_preds.csv[/]  writes one row an image.
 
-IMAGES are files, or folders that are searched with all folders below. Without -o the rows go to stdout. An image that
-can't be decoded gets a row that says why; the exit code is then 3. Text that a spreadsheet would run as a
-formula gets an apostrophe in front.
+[bold]find . -name '*.jpg' | python -m analysis.predict runs/NAME/ensemble - -o preds.parquet[/]  takes a list.
+
+[bold]python -m analysis.predict runs/NAME/ensemble val --labels folder[/]  also tells how many are right.
+
+INPUT are images, folders that are searched with all folders below, zips (nothing is unpacked to the disk), patterns in
+quotes, or - for a list on stdin, one path a line. They are predicted one after the other, in constant memory whatever
+their number; what is named twice has two rows. Without -o the rows go to stdout. An image that can't be decoded gets a
+row that says why; the exit code is then 3. Text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+The column disagreement is the share of the members, by weight, whose first guess isn't the ensemble's.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from analysis.outputs import STDOUT, check_writable, is_special, write_output
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError
-from trainable.escape import write_csv
+from trainable.escape import printable
 
 if TYPE_CHECKING:
-    from analysis.decoding import Decoded
+    from collections.abc import Sequence
+
     from analysis.ensemble import Ensemble
+    from analysis.images import Source
+    from analysis.pipeline import Predicted
+    from analysis.rows import Row
+    from analysis.score import Score
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 SOME_BROKEN = 3
 """Exit code where some images couldn't be decoded, and all others were predicted."""
-STDOUT = "-"
 
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
     ensemble: Annotated[Path, typer.Argument(metavar="ENSEMBLE", help="Folder that analysis.export wrote.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files and folders.")],
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="CSV to write.")] = STDOUT,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, zips, patterns, or -.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="File to write.")] = STDOUT,
+    format_name: Annotated[
+        Literal["csv", "jsonl", "parquet"] | None,
+        typer.Option("--format", help="Format of the rows.", show_default="by the ending of -o, else csv"),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|folder",
+            help="CSV with the columns file,class; or `folder`: the name of an image's folder is its class. Accuracy "
+            "and the confusion table follow from it.",
+        ),
+    ] = None,
+    confusion: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="CSV for the confusion table.", show_default="beside -o: X.confusion.csv"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> int:
     """Predict all images; returns the exit code."""
     from analysis.images import find_images
+    from analysis.labels import read_labels
     from analysis.manifest import read_manifest
+    from analysis.rows import COLUMNS, LABELLED_COLUMNS
+    from analysis.score import Score
+    from analysis.writers import WRITERS, choose_format
 
-    read_manifest(ensemble)  # before torch is imported: a wrong path fails at once
-    files = find_images(images)
-    with opened_output(output) as file:
-        from analysis.decoding import decoded_batches
-        from analysis.ensemble import load_ensemble
+    # all that can be wrong is looked at before torch is imported: a wrong path fails at once
+    classes = [each.id for each in read_manifest(ensemble).classes]
+    write = WRITERS[choose_format(output, format_name)]
+    check_writable(output, "-o")
+    table = confusion_file(output, labels, confusion)
+    label_of = None if labels is None else read_labels(labels, classes)
+    sources = find_images(inputs)
 
-        loaded = load_ensemble(ensemble, device)
-        batches = decoded_batches(files, loaded.sizes, batch_size)
-        broken = write_predictions(loaded, with_progress(batches, len(files), batch_size, output), file)
-    if broken:
-        print(f"{broken} of {len(files)} images can't be decoded; see the column error", file=sys.stderr)
-    return SOME_BROKEN if broken else 0
+    from analysis.ensemble import load_ensemble
 
-
-def write_predictions(ensemble: "Ensemble", batches: Iterable["Decoded"], file: TextIO) -> int:
-    """One CSV row an image, in the order of the batches; returns how many images couldn't be decoded."""
-    from trainable.predictions import COLUMNS
-
-    broken = 0
-
-    def rows() -> Iterator[dict[str, Any]]:
-        nonlocal broken
-        for batch in batches:
-            yield from batch_rows(ensemble, batch)
-            broken += len(batch.errors)
-
-    write_csv(file, [*COLUMNS, "error"], rows())
-    return broken
+    score = Score()
+    rows = score.through(predicted_rows(load_ensemble(ensemble, device), sources, batch_size, output), label_of)
+    write_output(output, "-o", lambda file: write(file, COLUMNS if labels is None else LABELLED_COLUMNS, rows))
+    if score.broken:
+        print(f"{score.broken} of {score.images} images can't be decoded; see the column error", file=sys.stderr)
+    if labels is not None:
+        tell_score(score, classes, labels, table, output)
+    return SOME_BROKEN if score.broken else 0
 
 
-def batch_rows(ensemble: "Ensemble", batch: "Decoded") -> Iterator[dict[str, Any]]:
-    """Rows for the images of one batch in their order, the broken ones with their error alone."""
-    from trainable.predictions import prediction_rows
+def confusion_file(output: str, labels: str | None, named: str | None) -> str | None:
+    """Where the confusion table goes: as named, else beside the output, else nowhere. UsageError."""
+    if labels is None:
+        if named is not None:
+            raise UsageError(f"--confusion {named}: needs the true classes; give --labels too")
+        return None
+    if named is None:
+        special = output == STDOUT or is_special(output)
+        return None if special else str(Path(output).with_suffix(".confusion.csv"))
+    if named != STDOUT and Path(named).absolute() == Path(output).absolute():
+        raise UsageError(f"--confusion {named}: is the file of the predictions; give another")
+    check_writable(named, "--confusion")
+    return named
 
-    good = [str(path) for path in batch.paths if path not in batch.errors]
-    predicted = prediction_rows(good, ensemble.predict(batch.images), ensemble.classes) if good else iter(())
-    for path in batch.paths:
-        yield {"file": str(path), "error": batch.errors[path]} if path in batch.errors else next(predicted)
+
+def predicted_rows(ensemble: "Ensemble", sources: "Iterator[Source]", batch_size: int, output: str) -> "Iterator[Row]":
+    """One row an image, in the order of the sources."""
+    from analysis.pipeline import predicted_batches
+    from analysis.rows import batch_rows
+
+    for batch in with_progress(predicted_batches(sources, ensemble.votes, ensemble.sizes, batch_size), output):
+        yield from batch_rows(batch, ensemble.classes, ensemble.weights)
 
 
-def with_progress(batches: Iterable["Decoded"], images: int, batch_size: int, output: str) -> Iterable["Decoded"]:
-    """The batches, with a bar on stderr where that is a terminal and the rows don't go to one."""
+def with_progress(batches: "Iterable[Predicted]", output: str) -> "Iterator[Predicted]":
+    """The batches, counted on stderr where that is a terminal and the rows don't go to one."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} images predicted"), TimeElapsedColumn())
     silent = output == STDOUT or not sys.stderr.isatty()
-    total = -(-images // batch_size)
-    return track(batches, "predict", total, console=Console(stderr=True), transient=True, disable=silent)
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=silent) as bar:
+        task = bar.add_task("predict", total=None)
+        for batch in batches:
+            yield batch
+            bar.advance(task, len(batch.names))
 
 
-@contextmanager
-def opened_output(output: str) -> Iterator[TextIO]:
-    """Stdout for `-`; else a file that is there when the block ends without an exception, and as it was otherwise."""
-    text: dict[str, Any] = {"mode": "w", "newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    if output == STDOUT:
-        with open(sys.stdout.fileno(), closefd=False, **text) as file:
-            yield file
-        return
-    path = Path(output)
-    special = path.exists() and not path.is_file()  # a pipe or /dev/null must not be replaced by a file
-    written = path if special else path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        file = written.open(**text)
-    except OSError as error:
-        raise UsageError(f"-o {output}: can't be written ({error.strerror}); give another file") from None
-    try:
-        with file:
-            yield file
-        if not special:
-            os.replace(written, path)
-    finally:
-        if not special:
-            written.unlink(missing_ok=True)
+def tell_score(score: "Score", classes: "Sequence[str]", labels: str, table: str | None, output: str) -> None:
+    """Print the accuracy and the most frequent confusions, and write the table. UsageError where nothing has a label.
+
+    They are printed to stderr where the rows went to stdout.
+    """
+    from rich.console import Console
+
+    from analysis.score import accuracy_lines, confusions_table, write_confusion
+
+    first = f"the first is {printable(score.first_unlabelled)}"
+    if not score.labelled:
+        raise UsageError(
+            f"--labels {labels}: names the class of no image ({first}), so there is no accuracy; the predictions are "
+            "written"
+        )
+    console = Console(stderr=output == STDOUT)
+    console.print(accuracy_lines(score), highlight=False, soft_wrap=True)
+    if score.unlabelled:
+        print(f"{score.unlabelled} images have no label and don't count; {first}", file=sys.stderr)
+    if score.confusions():
+        console.print(confusions_table(score))
+    if table is not None:
+        write_output(table, "--confusion", lambda file: write_confusion(file, score, classes))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The commands as a user starts them, in processes of their own."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 
 from analysis.export import Export
 
-COMMANDS = ("analysis.experiment", "analysis.export", "analysis.predict")
-HEAVY = ("torch", "timm", "ray", "pandas", "albumentations")
+COMMANDS = (
+    "analysis.compare", "analysis.dataset", "analysis.experiment", "analysis.export", "analysis.predict",
+    "analysis.report", "analysis.select", "analysis.serve",
+)  # fmt: skip
+HEAVY = ("torch", "timm", "ray", "pandas", "albumentations", "optuna", "plotly", "matplotlib", "scipy", "fastapi")
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -20,7 +24,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_help_shows_an_example(command: str) -> None:
     done = run("-m", command, "--help")
     assert done.returncode == 0
-    assert f"python -m {command} runs/NAME" in done.stdout
+    assert re.search(rf"python -m {command} (runs/|DATA)", done.stdout)
 
 
 def test_importing_the_commands_imports_nothing_heavy() -> None:
@@ -34,6 +38,12 @@ def test_importing_the_commands_imports_nothing_heavy() -> None:
         (("analysis.experiment", "/none"), 2, "error: /none: no such folder; "),
         (("analysis.export", "/none"), 2, "error: /none: no such folder; "),
         (("analysis.export", "/none", "--members", "0"), 2, "error: Invalid value for '--members'"),
+        (("analysis.export", "/none", "--format", "gguf"), 2, "error: Invalid value for '--format'"),
+        (("analysis.select", "/none"), 2, "error: /none: no such folder; "),
+        (("analysis.report", "/none"), 2, "error: /none: no such folder; "),
+        (("analysis.compare", "/none", "/"), 2, "error: "),
+        (("analysis.dataset", "/none"), 2, "error: "),
+        (("analysis.serve", "/none"), 2, "error: /none: no such folder; "),
         (("analysis.predict", "/none", "/"), 2, "error: /none: no such folder; "),
         (("analysis.predict", "/", "/"), 1, "error: /: not a complete export (no ensemble.json); "),
     ],

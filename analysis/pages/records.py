@@ -1,0 +1,145 @@
+"""An experiment as the page needs it: read once, also while its search runs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from analysis.experiment import TrialFiles, read_trials, trials_frame
+from analysis.manifest import MANIFEST, read_manifest
+from analysis.pages.facts import checked_facts
+from trainable import metrics
+from trainable.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.manifest import Manifest
+
+LOCK, DECISIONS, ENSEMBLE = ".lock", "decisions.jsonl", "ensemble"
+DECIDED_STATES = {"pause": "paused", "stop": "stopped"}
+"""What the last decision says of a trial that has no last record: one that waited when it was ended gets none."""
+UNKNOWN = "unknown"
+"""The architecture of a trial whose configuration was lost."""
+
+NUMBERS = (
+    metrics.EPOCH, metrics.SELECT_TOP1, metrics.SELECT_LOSS, metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL,
+    metrics.SECONDS_CHECKPOINT, "timestamp", "pid",
+)  # fmt: skip
+"""What `Search.epochs` takes from each record; `timestamp` is the end of the epoch, in seconds since 1970."""
+PARTS = (metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL, metrics.SECONDS_CHECKPOINT)
+"""What an epoch's time consists of."""
+
+
+class Search(NamedTuple):
+    """What an experiment's folder says."""
+
+    folder: Path
+    facts: dict[str, Any]
+    """experiment.json."""
+    trials: pd.DataFrame
+    """Of `load_experiment`, best first; `state` says paused, stopped, running or interrupted instead of unfinished."""
+    epochs: pd.DataFrame
+    """One row an epoch by trial and epoch: trial, arch, hostname, diverged, seconds (of all `PARTS`), and `NUMBERS`
+    (NaN where a record lacks one)."""
+    manifest: "Manifest | None"
+    problem: str
+    """Why the ensemble that is there can't be read."""
+    running: bool
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What was asked for; empty where experiment.json doesn't say."""
+        return self.facts.get("plan", {})
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """The epochs that have a score."""
+        return self.epochs[~self.epochs["diverged"] & self.epochs[metrics.SELECT_TOP1].notna()]
+
+    @property
+    def full_epochs(self) -> int:
+        """Epochs of a full training: the plan's, or the longest trial's where it isn't known."""
+        return int(self.plan.get("epochs") or self.trials["epochs"].max())
+
+
+def read_search(folder: Path) -> Search:
+    """UsageError where `folder` is no experiment, UserError where it has no trial yet, or is of another version."""
+    facts, files = checked_facts(folder), read_trials(folder)
+    running = is_running(folder)
+    try:
+        trials, epochs = trials_frame(files), epochs_frame(files)
+    except KeyError as error:
+        raise UserError(f"{folder}: an epoch's record has no {error}; read it with the version that made it") from None
+    trials["arch"] = trials["arch"].fillna(UNKNOWN).astype(str)
+    trials["state"] = named_states(trials, last_decisions(folder), running)
+    manifest, problem = found_manifest(folder / ENSEMBLE)
+    return Search(folder, facts, trials, epochs, manifest, problem, running)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a search holds the experiment's lock."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that can't be written to
+        return False
+
+
+def named_states(trials: pd.DataFrame, decisions: dict[str, str], running: bool) -> pd.Series:
+    """The states, with `unfinished` told apart by the last decision on the number that a trial's name begins with."""
+    decided = trials["trial"].str.partition("-")[0].map(decisions)
+    told = decided.map(DECIDED_STATES).fillna("running" if running else "interrupted")
+    return trials["state"].where(trials["state"] != "unfinished", told)
+
+
+def last_decisions(folder: Path) -> dict[str, str]:
+    """The kind of the last decision on each trial, by the trial's number."""
+    try:
+        lines = (folder / DECISIONS).read_text(errors="replace").splitlines()
+    except OSError:  # a scheduler of Ray's: the states are then less exact
+        return {}
+    last: dict[str, str] = {}
+    for line in lines:
+        try:
+            decision = json.loads(line)
+            last[decision["trial"].rpartition("-")[2]] = str(decision["kind"])
+        except (ValueError, KeyError, TypeError, AttributeError):  # half a line
+            continue
+    return last
+
+
+def epochs_frame(files: Sequence[TrialFiles]) -> pd.DataFrame:
+    """One row for each epoch of each trial."""
+    columns = ("trial", "arch", "hostname", "diverged", *NUMBERS)
+    rows = [
+        (
+            trial.path.name,
+            str(trial.config.get("arch", UNKNOWN)),
+            str(record.get("hostname", "")),
+            bool(record[metrics.DIVERGED]),
+            *(record.get(name) for name in NUMBERS),
+        )
+        for trial in files
+        for record in trial.records
+    ]
+    frame = pd.DataFrame(rows, columns=list(columns))
+    frame["diverged"] = frame["diverged"].astype(bool)
+    frame[list(NUMBERS)] = frame[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
+    frame["seconds"] = frame[list(PARTS)].sum(axis=1)
+    return frame
+
+
+def found_manifest(folder: Path) -> "tuple[Manifest | None, str]":
+    """The ensemble's manifest, or why there is none; no reason where none was exported yet."""
+    if not (folder / MANIFEST).is_file():
+        return None, ""
+    try:
+        return read_manifest(folder), ""
+    except UserError as error:
+        return None, str(error)
