@@ -124,5 +124,6 @@ def front_point(selection: Selection, choice: Choice) -> FrontPoint:
         weights=choice.weights,
         parameters=choice.cost.parameters,
         latency_ms=choice.cost.latency_ms,
+        out_of_bag=choice.out_of_bag,
         select=figures_on_select(selection, choice),
     )

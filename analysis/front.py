@@ -1,13 +1,14 @@
 """The best ensemble for each number of members within a user's limits, and which of them is worth its cost."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from analysis.candidates import Candidate
 from analysis.cost import Cost
-from analysis.greedy import Metric, badness, shares, vote
+from analysis.greedy import LIKELY, WORTH, Ballot, Metric, ballots, mean_badness
 from analysis.library import Library
 from trainable.errors import UserError
 
@@ -33,67 +34,79 @@ class Choice(NamedTuple):
     weights: tuple[float, ...]
     """Their shares in the mean of the probabilities; they add up to 1."""
     cost: Cost
-    badness: float
-    """On `select`, by `greedy.badness`."""
+    out_of_bag: float
+    """Badness of as many members, chosen on halves of `select`, on the other halves: see `greedy.badness`."""
 
 
 def make_front(
     library: Library, metric: Metric, limits: Limits, cost_of: Callable[[Candidate], Cost], seed: int
 ) -> list[Choice]:
-    """The best single candidate that fits, then each larger ensemble that is better than all smaller ones.
+    """The best single candidate that fits, then each larger ensemble that the images don't speak against.
 
-    Of more members the ones with the most votes of bagged greedy selection are taken. UserError where none fits.
+    Of more members the ones with the most votes are taken, weighed by them. How good they are is told by images that
+    had no say: on those that choose, the best of many candidates looks better than it is. UserError where none fits.
     """
-    votes = vote(library.probabilities, library.labels, metric, seed)
-    voted = [int(index) for index in np.argsort(-votes, kind="stable") if votes[index] > 0]
-    front = [best_single(library, metric, limits, cost_of)]
-    for count in range(2, limits.members + 1):
-        members = most_that_fit(voted, count, limits, lambda index: cost_of(library.candidates[index]))
-        choice = weigh(library, members, metric, cost_of)
-        if choice.badness < front[-1].badness and len(choice.members) > len(front[-1].members):
-            front.append(choice)
+
+    def cost(members: Sequence[int]) -> Cost:
+        return total([cost_of(library.candidates[index]) for index in members])
+
+    allowed = [index for index in range(len(library.candidates)) if fits(partial(cost, [index]), limits)]
+    if not allowed:
+        raise nothing_fits(library, cost_of)
+    given = ballots(library.probabilities, library.labels, metric, seed)
+    votes = np.mean([ballot.shares for ballot in given], axis=0)
+
+    def choose(shares: np.ndarray, alone: np.ndarray, count: int) -> list[int]:
+        if count == 1:
+            return [min(allowed, key=lambda index: alone[index])]
+        return most_that_fit(shares, count, limits, cost)
+
+    def out_of_bag(ballot: Ballot, count: int) -> float:
+        members = choose(ballot.shares, ballot.alone, count)
+        weights, images = weights_of(ballot.shares, members), ballot.others
+        return mean_badness(library.probabilities[members][:, images], weights, library.labels[images], metric)
+
+    front: list[Choice] = []
+    for count in range(1, limits.members + 1):
+        members = choose(votes, np.arange(len(votes)), count)
+        badness = float(np.mean([out_of_bag(ballot, count) for ballot in given]))
+        behind = len(library.labels) * (badness - min((each.out_of_bag for each in front), default=badness))
+        if not front or (behind <= WORTH and len(members) > len(front[-1].members)):
+            front.append(Choice(tuple(members), weights_of(votes, members), cost(members), badness))
     return front
 
 
-def best_single(library: Library, metric: Metric, limits: Limits, cost_of: Callable[[Candidate], Cost]) -> Choice:
-    """The best candidate that is within the limits."""
-    for index, candidate in enumerate(library.candidates):
-        if fits(cost_of(candidate), limits):
-            return weigh(library, [index], metric, cost_of)
+def most_that_fit(shares: np.ndarray, count: int, limits: Limits, cost: Callable[[Sequence[int]], Cost]) -> list[int]:
+    """Candidates with the largest shares, `count` at most, that are together within the limits; by their index."""
+    taken: list[int] = []
+    for index in np.argsort(-shares, kind="stable").tolist():
+        wanted = len(taken) < count and (shares[index] > 0 or not taken)
+        if wanted and fits(partial(cost, [*taken, index]), limits):
+            taken.append(index)
+    return sorted(taken)
+
+
+def weights_of(shares: np.ndarray, members: Sequence[int]) -> tuple[float, ...]:
+    """The shares of these members, so that they add up to 1; of one that has none it is 1."""
+    among = shares[list(members)]
+    return tuple((among / among.sum()).tolist()) if among.sum() > 0 else (1 / len(members),) * len(members)
+
+
+def nothing_fits(library: Library, cost_of: Callable[[Candidate], Cost]) -> UserError:
+    """Names the smallest candidate."""
     least = min(library.candidates, key=lambda candidate: cost_of(candidate).parameters)
     cost = cost_of(least)
-    raise UserError(
+    return UserError(
         f"no trial is within --max-params and --max-latency-ms: the smallest, {least.trial}, has "
         f"{cost.parameters:,} parameters and takes {cost.latency_ms:.1f} ms an image; raise the limit"
     )
 
 
-def most_that_fit(order: Sequence[int], count: int, limits: Limits, cost_of: Callable[[int], Cost]) -> list[int]:
-    """The first `count` of the candidates that are together within the limits, passing over what is too large."""
-    taken: list[int] = []
-    for index in order:
-        if len(taken) < count and fits(total([cost_of(each) for each in (*taken, index)]), limits):
-            taken.append(index)
-    return taken
-
-
-def weigh(library: Library, members: Sequence[int], metric: Metric, cost_of: Callable[[Candidate], Cost]) -> Choice:
-    """The best weights of these members; who gets none is left out."""
-    order = sorted(members)
-    share = shares(library.probabilities[order], library.labels, metric)
-    kept = [(index, float(weight)) for index, weight in zip(order, share, strict=True) if weight > 0]
-    indices, weights = zip(*kept, strict=True)
-    mean = np.tensordot(np.array(weights, np.float32), library.probabilities[list(indices)], axes=1)
-    seen = mean[np.arange(len(mean)), library.labels] if metric == "log-loss" else mean
-    cost = total([cost_of(library.candidates[index]) for index in indices])
-    return Choice(indices, weights, cost, float(badness(seen[None], library.labels, metric)[0]))
-
-
-def fits(cost: Cost, limits: Limits) -> bool:
-    """Whether the cost is within the limits."""
+def fits(cost: Callable[[], Cost], limits: Limits) -> bool:
+    """Whether a cost is within the limits; it is measured only where there are any."""
     most_parameters, longest = limits.parameters, limits.latency_ms
-    return (most_parameters is None or cost.parameters <= most_parameters) and (
-        longest is None or cost.latency_ms <= longest
+    return (most_parameters is None or cost().parameters <= most_parameters) and (
+        longest is None or cost().latency_ms <= longest
     )
 
 
@@ -102,8 +115,18 @@ def total(costs: Sequence[Cost]) -> Cost:
     return Cost(sum(cost.parameters for cost in costs), sum(cost.latency_ms for cost in costs))
 
 
-def knee(front: Sequence[Choice]) -> Choice:
-    """The smallest ensemble with `KNEE` of the gain that the best one has over the single candidate."""
-    first = front[0].badness
-    largest = max(first - choice.badness for choice in front)
-    return next(choice for choice in front if first - choice.badness >= KNEE * largest)
+def knee(front: Sequence[Choice], images: int) -> Choice:
+    """The smallest ensemble with `KNEE` of the gain that the best one has over the single candidate.
+
+    Where the images can't tell whether there is a gain, the largest: a mean of equals is steadier than one of them.
+    """
+    first = front[0].out_of_bag
+    largest = max(first - choice.out_of_bag for choice in front)
+    if images * largest < LIKELY:
+        return front[-1]
+    return next(choice for choice in front if first - choice.out_of_bag >= KNEE * largest)
+
+
+def best(front: Sequence[Choice]) -> Choice:
+    """The one with the best score; of equals the largest."""
+    return min(reversed(front), key=lambda choice: choice.out_of_bag)

@@ -1,11 +1,16 @@
 """Greedy ensemble selection from a library of models (Caruana et al. 2004), as pure functions on arrays.
 
 Models are added one at a time, with replacement, each time the one with which the mean of the probabilities scores
-best. It begins with the best models in their order (sorted initialisation), and is repeated on random halves of the
-images (bagging), so that a model which is only lucky on a few of them gets little weight.
+best, beginning with the best models (sorted initialisation). It is repeated on random halves of the images (bagging),
+and the other halves tell how much an ensemble that was chosen like this is worth.
+
+Few images can't tell good models apart, and the one that looks best is lucky. So it begins with all that the images
+don't speak against, and goes on only where that gains something: both are measured in nats of log likelihood, images
+times difference of the loss (in images, for top-1). The more images, the less either rule matters.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -18,12 +23,27 @@ ROUNDS = 12
 """Additions at most: shares come in steps of 1/12 or larger."""
 START = 5
 """The best models that it may begin with."""
+LIKELY = 3.0
+"""Nats (or images) behind the best that don't speak against a model: a likelihood ratio of 1 to 20."""
+WORTH = 1.0
+"""Nats (or images) that other weights must gain: what a parameter costs (Akaike 1974)."""
 TIE = 1e-3
 """Weight of the log loss beside top-1: it decides between equal accuracies."""
 
 
-def vote(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, seed: int) -> np.ndarray:
-    """Mean share (models,) that greedy selection gives each model over `BAGS` random halves of the images.
+class Ballot(NamedTuple):
+    """What one half of the images chooses."""
+
+    shares: np.ndarray
+    """(models,), of each model in the ensemble; they add up to 1."""
+    alone: np.ndarray
+    """(models,), the badness of each by itself."""
+    others: np.ndarray
+    """Indices of the images that had no say."""
+
+
+def ballots(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, seed: int) -> list[Ballot]:
+    """`BAGS` random halves of the images choose, each on its own.
 
     Args:
         probabilities: Float (models, images, classes).
@@ -32,22 +52,24 @@ def vote(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, seed: in
         seed: Fixes the halves.
     """
     generator = np.random.default_rng(seed)
-    seen = _seen(probabilities, labels, metric)
-    votes = np.zeros(len(probabilities))
+    seen = scored(probabilities, labels, metric)
+    found = []
     for _ in range(BAGS):
-        half = generator.permutation(len(labels))[: max(1, len(labels) // 2)]
-        votes += _shares(seen[:, half], labels[half], metric)
-    return votes / BAGS
-
-
-def shares(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
-    """Share (models,) of each model in the best mean of probabilities (models, images, classes) that greedy meets."""
-    return _shares(_seen(probabilities, labels, metric), labels, metric)
+        half, others = np.split(generator.permutation(len(labels)), [(len(labels) + 1) // 2])
+        alone = badness(seen[:, half], labels[half], metric)
+        found.append(Ballot(shares(seen[:, half], labels[half], metric, alone), alone, others))
+    return found
 
 
 def ranking(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
     """Models (models, images, classes), best first: by top-1, then by the lower log loss."""
     return np.argsort(badness(probabilities, labels, "top1"), kind="stable").tolist()
+
+
+def mean_badness(probabilities: np.ndarray, weights: Sequence[float], labels: np.ndarray, metric: Metric) -> float:
+    """Badness of the mean of probabilities (models, images, classes) with these weights."""
+    mean = np.tensordot(np.array(weights, np.float32), probabilities, axes=1)[None]
+    return float(badness(scored(mean, labels, metric), labels, metric)[0])
 
 
 def badness(sums: np.ndarray, labels: np.ndarray, metric: Metric, count: int = 1) -> np.ndarray:
@@ -62,8 +84,8 @@ def badness(sums: np.ndarray, labels: np.ndarray, metric: Metric, count: int = 1
     return wrong + TIE * badness(_of_truth(sums, labels), labels, "log-loss", count)
 
 
-def _seen(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
-    """What a metric looks at."""
+def scored(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
+    """What `badness` looks at, of probabilities (models, images, classes)."""
     return _of_truth(probabilities, labels) if metric == "log-loss" else probabilities
 
 
@@ -71,8 +93,12 @@ def _of_truth(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return probabilities[:, np.arange(len(labels)), labels]
 
 
-def _shares(seen: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
-    chosen = _sorted_start(seen, labels, metric)
+def shares(seen: np.ndarray, labels: np.ndarray, metric: Metric, alone: np.ndarray) -> np.ndarray:
+    """Share (models,) of each model in the mean that greedy selection takes.
+
+    `seen` is what `badness` looks at, and `alone` (models,) the badness of each model by itself.
+    """
+    chosen = _sorted_start(alone, len(labels))
     total = seen[chosen].sum(axis=0)
     best, lowest = list(chosen), badness(total[None], labels, metric, len(chosen))[0]
     while len(chosen) < ROUNDS:
@@ -82,13 +108,12 @@ def _shares(seen: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
         following = int(tried.argmin())
         chosen.append(following)
         total = total + seen[following]
-        if tried[following] < lowest:
+        if len(labels) * (lowest - tried[following]) >= WORTH:
             best, lowest = list(chosen), tried[following]
     return np.bincount(best, minlength=len(seen)) / len(best)
 
 
-def _sorted_start(seen: np.ndarray, labels: np.ndarray, metric: Metric) -> list[int]:
-    """The best models by themselves, as many as score best together."""
-    ranked = np.argsort(badness(seen, labels, metric), kind="stable")[:START]
-    means = np.stack([seen[ranked[:count]].mean(axis=0) for count in range(1, len(ranked) + 1)])
-    return ranked[: int(badness(means, labels, metric).argmin()) + 1].tolist()
+def _sorted_start(alone: np.ndarray, images: int) -> list[int]:
+    """The best models by themselves, without those that the images speak against."""
+    ranked = np.argsort(alone, kind="stable")[:START]
+    return ranked[images * (alone[ranked] - alone.min()) <= LIKELY].tolist()

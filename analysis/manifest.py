@@ -75,7 +75,11 @@ class FrontPoint(_Part):
     parameters: int
     latency_ms: float | None
     """Of one image through all members, one after the other, on the exporting machine; None where not measured."""
+    out_of_bag: float
+    """What the selection lowers, of as many members chosen on halves of select, on the other halves: the log loss, or
+    with `--metric top1` the share of wrong first guesses."""
     select: Figures
+    """Of whole images, also where the ensemble looks at other views."""
 
 
 class ClassEntry(_Part):

@@ -4,6 +4,8 @@
 
 [bold]python -m analysis.select runs/NAME --max-params 30e6 --max-latency-ms 20[/]  within these limits.
 
+Out of bag: of as many members chosen on halves of `select`, on the other halves; lower is better, and it decides.
+
 Greedy selection (Caruana et al. 2004) on the `select` images: the holdout images aren't looked at. Candidates are the
 trials' best epochs, their latest epochs and soups (means of weights); then mirrored and cropped views are tried.
 """
@@ -102,7 +104,7 @@ def front_table(selection: "Selection") -> "Table":
     from analysis.figures import figures_on_select
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("", "select top-1", "log loss", "parameters", "ms an image", "members"):
+    for title in ("", "select top-1", "log loss", "out of bag", "parameters", "ms an image", "members"):
         table.add_column(title, justify="left" if title in ("", "members") else "right")
     for choice in selection.front:
         figures = figures_on_select(selection, choice)
@@ -112,7 +114,8 @@ def front_table(selection: "Selection") -> "Table":
         )
         cost = f"{choice.cost.parameters:,}", f"{choice.cost.latency_ms:.1f}"
         mark = "->" if choice == selection.choice else ""
-        table.add_row(mark, f"{figures.top1:.2%}", f"{figures.loss:.4f}", *cost, Text(printable(", ".join(names))))
+        scores = f"{figures.top1:.2%}", f"{figures.loss:.4f}", f"{choice.out_of_bag:.4f}"
+        table.add_row(mark, *scores, *cost, Text(printable(", ".join(names))))
     return table
 
 

@@ -15,7 +15,7 @@ from analysis.augmented import Views, with_views
 from analysis.calibration import fit_temperature
 from analysis.candidates import Candidate, find_candidates, usable
 from analysis.cost import CostMeter
-from analysis.front import Choice, Limits, knee, make_front
+from analysis.front import Choice, Limits, best, knee, make_front
 from analysis.greedy import Metric
 from analysis.library import Library, make_library
 from analysis.pooling import SMALLEST, pool
@@ -98,7 +98,7 @@ def select_members(
         notes += said
     meter = CostMeter(dataset.num_classes, device)
     front = make_front(library, wanted.metric, wanted.limits, meter.of, single.config.seed)
-    choice = knee(front) if wanted.pick == "knee" else front[-1]
+    choice = knee(front, len(labels)) if wanted.pick == "knee" else best(front)
     members = [library.candidates[index] for index in choice.members]
     if wanted.retrain:
         *members, single = retrained(folder, [*members, single])

@@ -42,7 +42,7 @@ def main(
     trials = load_experiment(folder)
     with tempfile.TemporaryDirectory() as scratch:
         plain, full = (
-            export(folder, trials, Wanted(Limits(members), pick="best", extras=extras), Path(scratch) / name, device)
+            export(folder, trials, Wanted(Limits(members), extras=extras), Path(scratch) / name, device)
             for name, extras in (("trials", False), ("full", True))
         )
         holdout = read_evidence(full.folder).holdout

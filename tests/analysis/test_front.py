@@ -1,5 +1,6 @@
 """The front: what each size of ensemble reaches within the limits, and where its knee is."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from analysis.candidates import Candidate
 from analysis.cost import Cost
-from analysis.front import Choice, Limits, best_single, fits, knee, make_front, most_that_fit, total
+from analysis.front import Choice, Limits, best, knee, make_front, most_that_fit, total, weights_of
+from analysis.greedy import WORTH
 from analysis.library import Library, make_library
 from trainable.config import TrialConfig
 from trainable.errors import UserError
@@ -37,14 +39,14 @@ def cost_of(candidate: Candidate) -> Cost:
     return COSTS[int(candidate.trial[1:])]
 
 
-def test_each_point_has_more_members_and_a_lower_loss(library: Library) -> None:
+def test_each_point_has_more_members_and_loses_no_nat_to_the_best_smaller_one(library: Library) -> None:
     front = make_front(library, "log-loss", Limits(6), cost_of, seed=0)
     assert len(front) > 2
-    assert len(front[0].members) == 1
     assert front[0].members == (0,)
-    for smaller, larger in pairwise(front):
+    for position, (smaller, larger) in enumerate(pairwise(front), 1):
         assert len(smaller.members) < len(larger.members)
-        assert smaller.badness > larger.badness
+        assert IMAGES * (larger.out_of_bag - min(each.out_of_bag for each in front[:position])) <= WORTH
+    assert front[-1].out_of_bag < front[0].out_of_bag
 
 
 def test_weights_are_positive_and_the_cost_is_that_of_all_members(library: Library) -> None:
@@ -55,24 +57,38 @@ def test_weights_are_positive_and_the_cost_is_that_of_all_members(library: Libra
         assert choice.cost == total([cost_of(library.candidates[index]) for index in choice.members])
 
 
+def test_weights_are_the_votes() -> None:
+    votes = np.array([0.1, 0.0, 0.6, 0.3])
+    assert weights_of(votes, [0, 2]) == pytest.approx((1 / 7, 6 / 7))
+    assert weights_of(votes, [1]) == (1.0,)
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 6), st.integers(100, 2500), st.floats(1, 25))
 def test_no_point_is_beyond_the_limits(library: Library, members: int, parameters: int, latency: float) -> None:
     limits = Limits(members, parameters, latency)
     for choice in make_front(library, "log-loss", limits, cost_of, seed=0):
         assert len(choice.members) <= members
-        assert fits(choice.cost, limits)
+        assert choice.cost.parameters <= parameters
+        assert choice.cost.latency_ms <= latency
+
+
+def cost(members: Sequence[int]) -> Cost:
+    return total([COSTS[index] for index in members])
 
 
 def test_what_is_too_large_is_passed_over_for_what_fits() -> None:
-    assert most_that_fit([5, 0, 1, 2], 3, Limits(3, parameters=800), lambda index: COSTS[index]) == [5, 0]
-    assert most_that_fit([5, 0, 1, 2], 3, Limits(3, latency_ms=6.0), lambda index: COSTS[index]) == [5]
-    assert most_that_fit([3, 0, 1, 2], 3, Limits(3), lambda index: COSTS[index]) == [3, 0, 1]
+    votes = np.array([0.3, 0.2, 0.1, 0.0, 0.0, 0.4])
+    assert most_that_fit(votes, 3, Limits(3, parameters=800), cost) == [0, 5]
+    assert most_that_fit(votes, 3, Limits(3, latency_ms=6.0), cost) == [5]
+    assert most_that_fit(votes, 3, Limits(3), cost) == [0, 1, 5]
+    assert most_that_fit(votes, 6, Limits(6), cost) == [0, 1, 2, 5]
+    assert most_that_fit(votes, 6, Limits(6, parameters=400), cost) == [0, 1]
 
 
 def test_limits_below_the_smallest_trial_name_it(library: Library) -> None:
     with pytest.raises(UserError, match=r"the smallest, a0, has 100 parameters and takes 1\.0 ms an image"):
-        best_single(library, "log-loss", Limits(1, parameters=50), cost_of)
+        make_front(library, "log-loss", Limits(1, parameters=50), cost_of, seed=0)
 
 
 def point(members: int, badness: float) -> Choice:
@@ -81,6 +97,28 @@ def point(members: int, badness: float) -> Choice:
 
 def test_the_knee_is_the_smallest_with_nearly_all_of_the_gain() -> None:
     front = [point(1, 1.0), point(2, 0.6), point(3, 0.505), point(4, 0.5)]
-    assert knee(front) == front[2]
-    assert knee(front[:2]) == front[1]
-    assert knee(front[:1]) == front[0]
+    assert knee(front, 100) == front[2]
+    assert knee(front[:2], 100) == front[1]
+    assert knee(front[:1], 100) == front[0]
+
+
+def test_where_the_images_cannot_tell_whether_there_is_a_gain_the_knee_is_the_largest() -> None:
+    front = [point(1, 0.50), point(2, 0.49), point(3, 0.51)]
+    assert knee(front, 100) == front[2]
+    assert knee(front, 1000) == front[1]
+
+
+def test_the_best_is_the_one_with_the_best_score_and_of_equals_the_largest() -> None:
+    front = [point(1, 0.5), point(2, 0.4), point(3, 0.4), point(4, 0.45)]
+    assert best(front) == front[2]
+
+
+def test_only_candidates_that_are_chosen_are_measured_where_there_is_no_limit(library: Library) -> None:
+    measured = set()
+
+    def cost_once(candidate: Candidate) -> Cost:
+        measured.add(candidate.trial)
+        return cost_of(candidate)
+
+    front = make_front(library, "log-loss", Limits(2), cost_once, seed=0)
+    assert measured == {library.candidates[index].trial for choice in front for index in choice.members}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from analysis.calibration import losses
-from analysis.greedy import badness, ranking, shares, vote
+from analysis.greedy import BAGS, LIKELY, Metric, badness, ballots, mean_badness, ranking, scored
+from analysis.greedy import shares as greedy_shares
 from analysis.library import calibrated
 
 MODELS, IMAGES, CLASSES = 4, 12, 3
@@ -17,37 +18,59 @@ LABELS = np.arange(IMAGES) % CLASSES
 PROBABILITIES = arrays(np.float16, (MODELS, IMAGES, CLASSES), elements=st.floats(-8, 8, width=16)).map(
     lambda logits: np.stack([calibrated(each, 1.0) for each in logits])
 )
+SHARES = st.lists(st.floats(0.1, 1), min_size=MODELS, max_size=MODELS).map(
+    lambda each: [value / sum(each) for value in each]
+)
 METRICS = st.sampled_from(["log-loss", "top1"])
+
+
+def shares(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
+    seen = scored(probabilities, labels, metric)
+    return greedy_shares(seen, labels, metric, badness(seen, labels, metric))
+
+
 FEW = settings(deadline=None, max_examples=40)
-
-
-def score(probabilities: np.ndarray, weights: np.ndarray, metric: str) -> float:
-    mean = np.tensordot(weights, probabilities, axes=1)
-    seen = mean[np.arange(IMAGES), LABELS] if metric == "log-loss" else mean
-    return float(badness(seen[None], LABELS, metric)[0])
 
 
 @FEW
 @given(PROBABILITIES, METRICS)
-def test_shares_are_multiples_of_one_addition_and_add_up_to_one(probabilities: np.ndarray, metric: str) -> None:
+def test_shares_are_multiples_of_one_addition_and_add_up_to_one(probabilities: np.ndarray, metric: Metric) -> None:
     found = shares(probabilities, LABELS, metric)
     assert found.sum() == pytest.approx(1)
     assert (found >= 0).all()
 
 
 @FEW
-@given(PROBABILITIES, METRICS)
-def test_the_ensemble_is_never_worse_on_its_images_than_the_best_model(probabilities: np.ndarray, metric: str) -> None:
-    best = min(score(probabilities, alone, metric) for alone in np.eye(MODELS))
-    assert score(probabilities, shares(probabilities, LABELS, metric), metric) <= best + 1e-6
+@given(PROBABILITIES)
+def test_the_images_never_speak_against_the_ensemble_for_the_best_model(probabilities: np.ndarray) -> None:
+    best = min(mean_badness(probabilities, alone.tolist(), LABELS, "log-loss") for alone in np.eye(MODELS))
+    found = mean_badness(probabilities, shares(probabilities, LABELS, "log-loss").tolist(), LABELS, "log-loss")
+    assert IMAGES * (found - best) <= LIKELY + 1e-4
 
 
 @FEW
 @given(PROBABILITIES, METRICS, st.integers(0, 100))
-def test_votes_are_a_distribution_and_fixed_by_the_seed(probabilities: np.ndarray, metric: str, seed: int) -> None:
-    votes = vote(probabilities, LABELS, metric, seed)
-    assert votes.sum() == pytest.approx(1)
-    np.testing.assert_array_equal(votes, vote(probabilities, LABELS, metric, seed))
+def test_ballots_are_distributions_from_halves_and_fixed_by_the_seed(
+    probabilities: np.ndarray, metric: Metric, seed: int
+) -> None:
+    found = ballots(probabilities, LABELS, metric, seed)
+    assert len(found) == BAGS
+    for ballot, again in zip(found, ballots(probabilities, LABELS, metric, seed), strict=True):
+        assert ballot.shares.sum() == pytest.approx(1)
+        assert len(set(ballot.others.tolist())) == IMAGES // 2
+        np.testing.assert_array_equal(ballot.shares, again.shares)
+        np.testing.assert_array_equal(ballot.others, again.others)
+
+
+@FEW
+@given(PROBABILITIES, METRICS, SHARES)
+def test_the_badness_of_a_mean_is_that_of_the_probabilities_added_up(
+    probabilities: np.ndarray, metric: Metric, weights: list[float]
+) -> None:
+    mean = np.tensordot(np.array(weights, np.float32), probabilities, axes=1)
+    loss = losses(mean, LABELS).mean()
+    expected = loss if metric == "log-loss" else (mean.argmax(axis=1) != LABELS).mean() + 1e-3 * loss
+    assert mean_badness(probabilities, weights, LABELS, metric) == pytest.approx(expected, abs=1e-5)
 
 
 @FEW
@@ -79,6 +102,14 @@ def test_a_worse_model_joins_where_it_mends_mistakes() -> None:
 def test_a_hopeless_model_gets_nothing() -> None:
     found = shares(np.stack([guesses(np.arange(10)), guesses(np.arange(0))]), LABELS, "log-loss")
     assert found.tolist() == [1, 0]
+
+
+def test_models_that_few_images_cannot_tell_apart_share_the_vote_and_many_images_decide() -> None:
+    better, worse = guesses(np.arange(12), 0.99), guesses(np.arange(12), 0.9)
+    few = shares(np.stack([better, worse]), LABELS, "log-loss")
+    assert few.tolist() == [0.5, 0.5]
+    many = [np.tile(each, (100, 1)) for each in (better, worse)]
+    assert shares(np.stack(many), np.tile(LABELS, 100), "log-loss").tolist() == [1, 0]
 
 
 def test_members_of_pure_noise_look_good_on_select_and_stay_at_chance_on_holdout() -> None:

@@ -27,11 +27,10 @@ def selection(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Sel
     return chosen(experiment, tmp_path_factory.mktemp("scratch"), Wanted(Limits(members=4), pick="best"))
 
 
-def test_the_ensemble_is_the_best_of_the_front_and_no_worse_than_the_best_trial(selection: Selection) -> None:
-    assert selection.choice == selection.front[-1]
-    ensemble, single = (figures_on_select(selection, selection.front[index]) for index in (-1, 0))
-    assert ensemble.loss <= single.loss + 1e-3
+def test_the_ensemble_is_the_best_of_the_front(selection: Selection) -> None:
+    assert selection.choice.out_of_bag == min(choice.out_of_bag for choice in selection.front)
     assert selection.single.trial in {"0001-test_resnet", "0002-test_convnext"}
+    ensemble = figures_on_select(selection, selection.choice)
     assert losses(selection.probabilities(), selection.library.labels).mean() <= ensemble.loss + 0.05
 
 
@@ -61,10 +60,9 @@ def test_without_extras_members_are_the_trials_as_their_training_left_them(exper
         np.testing.assert_array_equal(member.logits, own.logits)
 
 
-def test_the_knee_has_no_more_members_than_the_best(experiment: Path, tmp_path: Path, selection: Selection) -> None:
+def test_six_images_cannot_tell_so_the_knee_is_the_largest(experiment: Path, tmp_path: Path) -> None:
     knee = chosen(experiment, tmp_path, Wanted(Limits(members=4)))
-    assert len(knee.members) <= len(selection.members)
-    assert knee.choice in knee.front
+    assert knee.choice == knee.front[-1]
 
 
 def test_one_trial_is_an_ensemble_of_one(experiment: Path, tmp_path: Path) -> None:
