@@ -22,7 +22,7 @@ from trainable.training import cpu_weights
 
 INGREDIENTS = 5
 """Trials of one architecture that a soup is tried with: the best ones."""
-STATISTICS_IMAGES = 2048
+STATISTICS_IMAGES = 512
 """Training images from which batch norm takes the statistics of averaged weights."""
 
 Weights = dict[str, Tensor]

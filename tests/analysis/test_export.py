@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import analysis.figures
+import analysis.retraining
 from analysis import load_ensemble
 from analysis._staging import replaced_folder
 from analysis.calibration import figures
@@ -154,6 +155,13 @@ def test_half_precision_halves_the_files_and_hardly_changes_what_they_say(
     assert any("half precision" in note for note in half.manifest.notes)
 
 
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings run in this process, as they do where Ray isn't installed: ten seconds less each."""
+    monkeypatch.setattr(analysis.retraining, "has_ray", lambda: False)
+
+
+@pytest.mark.usefixtures("without_ray")
 def test_refit_members_are_trained_on_select_too(experiment: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(experiment, tmp_path / "tiny")
     before = export_all(folder, tmp_path / "before")
@@ -179,6 +187,7 @@ def test_logits_that_are_no_numbers_leave_their_trial_out(own_experiment: Path, 
         export_all(own_experiment, tmp_path / "ensemble")
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_a_trial_whose_weights_were_deleted_is_trained_again_if_wanted(own_experiment: Path, tmp_path: Path) -> None:
     for weights in own_experiment.glob("0001*/checkpoint_000001/*.safetensors"):
         weights.unlink()

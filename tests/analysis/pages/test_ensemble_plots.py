@@ -64,6 +64,7 @@ def front_point(logits: np.ndarray, temperatures: list[float], labels: np.ndarra
         weights=weights,
         parameters=1_000_000 * members,
         latency_ms=2.0 * members,
+        out_of_bag=select.loss,
         select=select,
     )
 
