@@ -66,8 +66,22 @@ class EnsembleModule(nn.Module):
 
 def load_weights(model: nn.Module, path: Path, arch: str, mend: str) -> None:
     """Put the weights in a file into a model of `arch`; UserError, ending in `mend`, where they aren't its own."""
+    tensors = read_tensors(path, arch, mend)
     try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: doesn't hold the weights of {arch} ({reason}); {mend}") from None
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise foreign_weights(path, arch, error, mend) from None
+
+
+def read_tensors(path: Path, arch: str, mend: str) -> dict[str, Tensor]:
+    """The tensors in a file of weights; UserError, ending in `mend`, where it can't be read."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise foreign_weights(path, arch, error, mend) from None
+
+
+def foreign_weights(path: Path, arch: str, error: Exception, mend: str) -> UserError:
+    """What a file says that isn't the weights of `arch`."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(f"{path}: doesn't hold the weights of {arch} ({reason}); {mend}")

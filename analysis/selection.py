@@ -56,7 +56,7 @@ class Selection(NamedTuple):
     temperature: float
     views: Views
     single: Candidate
-    """The best trial at its best epoch."""
+    """The best trial at its best epoch, as `load_experiment` ranks them: what the search gives without an ensemble."""
     library: Library
     front: tuple[Choice, ...]
     choice: Choice
@@ -91,7 +91,7 @@ def select_members(
     labels = dataset.cache.labels[dataset.splits.select]
     candidates, notes = usable(found, len(labels), dataset.num_classes)
     library = make_library(candidates, labels)
-    single = library.candidates[0]
+    single = candidates[0]
     if wanted.extras and not wanted.refit:
         more, said = free_candidates(library.candidates, dataset, scratch, device)
         library = library.extended(more)

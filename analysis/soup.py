@@ -16,8 +16,9 @@ from analysis.calibration import fit_temperature, helps, losses
 from analysis.candidates import MOVE_AWAY, Candidate
 from analysis.inference import batches, empty_module, predict_rows
 from analysis.library import calibrated
-from analysis.modules import load_weights
+from analysis.modules import read_tensors
 from trainable.data.dataset import Dataset
+from trainable.errors import UserError
 from trainable.training import cpu_weights
 
 INGREDIENTS = 5
@@ -102,7 +103,7 @@ def make_soup(
     def loss_of(logits: np.ndarray) -> np.ndarray:
         return losses(calibrated(logits, fit_temperature(logits, labels)), labels)
 
-    weights = [read_weights(candidate, dataset.num_classes) for candidate in candidates]
+    weights = read_weights(candidates)
     soup = greedy_soup(
         Soup((0,), weights[0], best.logits),
         weights,
@@ -163,9 +164,13 @@ def with_logits(
     return weights, predict_rows(module.eval(), dataset.cache, dataset.splits.select, device, what)
 
 
-def read_weights(candidate: Candidate, num_classes: int) -> Weights:
-    """The tensors of a candidate, which must be those of its architecture."""
-    assert candidate.weights is not None
-    module = empty_module(candidate.config, num_classes, candidate.image_size)
-    load_weights(module.model, candidate.weights, candidate.config.arch, MOVE_AWAY)
-    return cpu_weights(module.model)
+def read_weights(candidates: Sequence[Candidate]) -> list[Weights]:
+    """The tensors of candidates of one architecture; UserError where some differ in shape."""
+    found = []
+    for candidate in candidates:
+        assert candidate.weights is not None
+        found.append(read_tensors(candidate.weights, candidate.config.arch, MOVE_AWAY))
+        first, shapes = ({name: value.shape for name, value in each.items()} for each in (found[0], found[-1]))
+        if shapes != first:
+            raise UserError(f"{candidate.weights}: holds other tensors than {candidates[0].trial}'s; {MOVE_AWAY}")
+    return found

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from analysis.candidates import Candidate
 from analysis.inference import empty_module, predict_rows
-from analysis.soup import Soup, greedy_soup, make_soup, mean_weights, same_start, soups, with_logits
+from analysis.soup import Soup, greedy_soup, make_soup, mean_weights, read_weights, same_start, soups, with_logits
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset
+from trainable.errors import UserError
 from trainable.training import Training, cpu_weights
 
 CPU = torch.device("cpu")
@@ -121,3 +122,11 @@ def test_batch_norm_gets_the_statistics_of_training_images(trainings: dict[str, 
     torch.testing.assert_close(mended["conv1.1.running_mean"], seen.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(mended["conv1.1.running_var"], seen.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-3)
     assert np.isfinite(logits).all()
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    for name, length in (("a", 2), ("b", 3)):
+        save_file({"w": torch.zeros(length)}, tmp_path / name)
+    entries = [candidate(name)._replace(weights=tmp_path / name) for name in ("a", "b")]
+    with pytest.raises(UserError, match="b: holds other tensors than a's; move this trial's folder away"):
+        read_weights(entries)
