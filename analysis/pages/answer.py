@@ -85,7 +85,8 @@ def trial_facts(search: Search) -> list[Fact]:
     found = Fact(
         "Best trial",
         share(best[metrics.BEST_TOP1]) if scored else "none yet",
-        f"{printable(best['trial'])} on select, epoch {best[metrics.BEST_EPOCH]} of {search.full_epochs}{alone(search)}"
+        f"{printable(best['trial'])} on select, epoch {best[metrics.BEST_EPOCH]} of {search.full_epochs}"
+        f"{alone(search, best['trial'])}"
         if scored
         else "no trial has finished an epoch with a score",
     )
@@ -93,9 +94,11 @@ def trial_facts(search: Search) -> list[Fact]:
     return [found, cost]
 
 
-def alone(search: Search) -> str:
+def alone(search: Search, trial: str) -> str:
     """What the best single trial reached on holdout, where an export measured it."""
-    return f"; {share(search.manifest.single.holdout.top1)} on holdout" if search.manifest else ""
+    if search.manifest is None or search.manifest.single.trial != trial:
+        return ""
+    return f"; {share(search.manifest.single.holdout.top1)} on holdout"
 
 
 def next_steps(search: Search) -> tuple[str, list[tuple[str, str]]]:
