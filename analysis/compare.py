@@ -50,7 +50,9 @@ def main(
     for line in careful:
         print(f"careful: {printable(line)}", file=sys.stderr)
     try:
-        write_text(output, render_page(page_title(entries), comparison_sections(entries, careful, told)))
+        write_text(
+            output, render_page(page_title(entries), comparison_sections(entries, careful, told), "analysis.compare")
+        )
     except OSError as error:
         raise UsageError(f"-o {output}: can't be written ({error.strerror or error}); give another file") from None
     print(output)

@@ -29,7 +29,7 @@ def main(
     folder: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")],
 ) -> None:
     """Write the report and say where it is."""
-    print(write_report(folder))
+    print(f"{'report':8} {write_report(folder)}")
 
 
 def write_report(folder: Path) -> Path:
@@ -52,7 +52,7 @@ def write_report(folder: Path) -> Path:
     try:
         target.mkdir(exist_ok=True)
         write_pngs(sections, target)
-        write_text(target / PAGE, render_page(folder.resolve().name, sections, answer(search)))
+        write_text(target / PAGE, render_page(folder.resolve().name, sections, "analysis.report", answer(search)))
     except OSError as error:
         raise UserError(f"{target}: can't be written ({error.strerror or error}); free it and try again") from None
     return target / PAGE

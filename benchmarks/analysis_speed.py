@@ -92,7 +92,7 @@ def measure(folder: Path) -> dict[str, str]:
     (folder / REPORT).mkdir(exist_ok=True)
     write_pngs(sections, folder / REPORT)
     marks.append(("PNGs", time.perf_counter()))
-    page = render_page(folder.name, sections, answer(search))
+    page = render_page(folder.name, sections, "analysis.report", answer(search))
     (folder / REPORT / "index.html").write_text(page)
     marks.append(("page", time.perf_counter()))
     ends = [started, *(at for _, at in marks)]

@@ -19,8 +19,6 @@ from trainable.escape import printable
 TEMPLATE = "report.html"
 MOST_ROWS = 300
 """Rows of a table on the page."""
-
-
 HEIGHT = 420
 """Pixels of a figure that doesn't say."""
 
@@ -41,18 +39,20 @@ class Block(NamedTuple):
     """Rows of the table that aren't on the page."""
 
 
-def render_page(title: str, sections: Sequence[Section], answer: Answer | None = None) -> str:
+def render_page(title: str, sections: Sequence[Section], command: str, answer: Answer | None = None) -> str:
     """The page as HTML.
 
     Args:
         title: Heading of the page.
         sections: What it shows, in this order.
+        command: What makes it, `analysis.report` say.
         answer: What stands on top, before all sections.
     """
     environment = Environment(loader=PackageLoader("analysis.pages", ""), autoescape=True)
     return environment.get_template(TEMPLATE).render(
         title=printable(title),
         answer=answer,
+        command=command,
         blocks=[block_of(section) for section in sections],
         plotly=Markup(get_plotlyjs()),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -253,7 +253,7 @@ def test_names_from_files_stay_text(own_run: Path) -> None:
     classes = tuple(ClassEntry(id=f"{HOSTILE}{place}", words=f"{HOSTILE}{place}") for place in range(4))
     rewrite(own_run, manifest, classes=classes)
     made = list(by_key(own_run).values())
-    assert "<script>alert" not in render_page("own", made)
+    assert "<script>alert" not in render_page("own", made, "analysis.report")
     for section in made[-2:]:
         section.png.savefig(io.BytesIO(), format="png", dpi=20)
 
@@ -265,7 +265,7 @@ def test_one_member_that_is_always_right_leaves_nothing_to_draw(tmp_path: Path) 
     assert made["confusion"].caption == "None: all 240 holdout images are guessed right."
     assert made["confident-errors"].caption == "Nowhere: no holdout image is guessed wrong."
     assert "The ensemble of 1 member (star) reaches 100.0 %" in made["ensemble-gain"].caption
-    render_page("perfect", list(made.values()))
+    render_page("perfect", list(made.values()), "analysis.report")
 
 
 def test_of_many_classes_the_worst_are_drawn(own_run: Path) -> None:

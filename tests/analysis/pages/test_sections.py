@@ -81,14 +81,14 @@ def test_the_commands_can_be_pasted_also_those_of_resumptions(write_trial, recor
 def test_what_comes_from_files_cant_break_out_of_the_page():
     figure = go.Figure(go.Bar(x=[1], y=[HOSTILE]))
     table = pd.DataFrame({HOSTILE: [HOSTILE, "\x1b[31m"]})
-    page = render_page(HOSTILE, [Section("a", HOSTILE, HOSTILE, figure, table=table)])
+    page = render_page(HOSTILE, [Section("a", HOSTILE, HOSTILE, figure, table=table)], "analysis.report")
     assert HOSTILE not in page
     assert "\x1b" not in page
 
 
 def test_a_long_table_is_cut_and_a_wide_figure_may_scroll():
     figure = go.Figure(go.Bar(x=[1], y=[1]), layout={"meta": {"min_width": 700}})
-    page = render_page("x", [Section("a", "A", "a", figure, table=pd.DataFrame({"n": range(350)}))])
+    page = render_page("x", [Section("a", "A", "a", figure, table=pd.DataFrame({"n": range(350)}))], "analysis.report")
     assert "and 50 more rows" in page
     assert "min-width: 700px" in page
 
