@@ -74,6 +74,8 @@ def test_the_ensemble_is_the_same(both):
     one, other = (json.loads((each / "ensemble.json").read_text()) for each in (whole, killed))
     for name in ("created", "experiment"):
         assert one.pop(name) != other.pop(name)
+    for point in (*one["front"], *other["front"]):
+        assert point.pop("latency_ms") > 0  # a measurement
     assert one == other
 
 
