@@ -321,7 +321,9 @@ def test_a_continued_training_remembers_its_micro_batch_and_equals_an_undisturbe
         continued.run_epoch()
     assert tried[:4] == [8] * 4
     assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
-    assert without_times(continued.history) == without_times(undisturbed.history)
+    # scoring meets other batches where it isn't limited, which on some processors changes the last bit of a loss
+    for record, other in zip(without_times(continued.history), without_times(undisturbed.history), strict=True):
+        assert record == pytest.approx(other, rel=1e-6)
     assert caplog.messages == []
 
 
