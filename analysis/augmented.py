@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from analysis.calibration import fit_temperature, helps, losses
-from analysis.candidates import MOVE_AWAY, Candidate
-from analysis.inference import empty_module, predict_rows
+from analysis.candidates import Candidate
+from analysis.inference import candidate_logits
 from analysis.manifest import View
-from analysis.modules import load_weights
 from analysis.pooling import pool
 from analysis.views import COUNTS, CROPS, MIRRORED, WHOLE
 from trainable.data.dataset import Dataset
@@ -42,7 +41,14 @@ def with_views(
         if refusal:
             notes.append(f"{view} views aren't tried: {refusal}")
             continue
-        of_view = np.stack([view_logits(member, view, dataset, device) for member in members])
+        of_view = np.stack(
+            [
+                candidate_logits(
+                    member, dataset, dataset.splits.select, device, f"{view} views of {member.trial}", (view,)
+                )
+                for member in members
+            ]
+        )
         tried = (count * logits + COUNTS[view] * of_view) / (count + COUNTS[view])
         before, after = (losses(together(each, weights, labels), labels) for each in (logits, tried))
         helped = helps(before, after)
@@ -66,11 +72,3 @@ def reason_against(view: str, members: Sequence[Candidate], count: int, most: in
 def together(logits: np.ndarray, weights: Sequence[float], labels: np.ndarray) -> np.ndarray:
     """float32 (images, classes): what members with these logits (members, images, classes) say, each calibrated."""
     return pool(logits, [fit_temperature(each, labels) for each in logits], weights)
-
-
-def view_logits(member: Candidate, view: str, dataset: Dataset, device: torch.device) -> np.ndarray:
-    """float32 logits (images, classes) of a member that sees nothing but this view of the `select` images."""
-    assert member.weights is not None
-    module = empty_module(member.config, dataset.num_classes, member.image_size, (view,))
-    load_weights(module.model, member.weights, member.config.arch, MOVE_AWAY)
-    return predict_rows(module, dataset.cache, dataset.splits.select, device, f"{view} views of {member.trial}")

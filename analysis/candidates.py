@@ -122,8 +122,9 @@ def usable(candidates: Sequence[Candidate], images: int, classes: int) -> tuple[
                 f"trial {candidate.trial}: keeps predictions {candidate.logits.shape} but select has {images} images "
                 f"of {classes} classes: another version wrote it; export with that version"
             )
-    good = [candidate for candidate in candidates if np.isfinite(candidate.logits).all()]
-    bad = [candidate.trial for candidate in candidates if not np.isfinite(candidate.logits).all()]
+    finite = [bool(np.isfinite(candidate.logits).all()) for candidate in candidates]
+    good = [candidate for candidate, is_good in zip(candidates, finite, strict=True) if is_good]
+    bad = [candidate.trial for candidate, is_good in zip(candidates, finite, strict=True) if not is_good]
     if not good:
         raise UserError(f"nothing to export: the logits of {', '.join(bad[:3])} aren't all numbers; train new trials")
     return good, [f"{trial} is left out: its logits aren't all numbers" for trial in bad]

@@ -6,15 +6,13 @@ import numpy as np
 import torch
 
 from analysis.calibration import figures, fit_temperature, interval
-from analysis.candidates import MOVE_AWAY
 from analysis.ensemble import Ensemble
 from analysis.evidence import Evidence, SplitEvidence
 from analysis.front import Choice
-from analysis.inference import batches, empty_module, predict_rows
+from analysis.inference import batches, candidate_logits
 from analysis.library import calibrated
 from analysis.manifest import ClassEntry, Figures, FrontPoint, Gain, Manifest, Member, Single
-from analysis.modules import load_weights
-from analysis.pooling import SMALLEST, pool
+from analysis.pooling import log_scores, pool
 from analysis.selection import Selection
 from trainable.data.dataset import Dataset
 from trainable.versions import library_versions
@@ -42,10 +40,7 @@ def evaluate(ensemble: Ensemble, dataset: Dataset, rows: np.ndarray) -> np.ndarr
 def single_logits(selection: Selection, device: torch.device) -> np.ndarray:
     """float32 logits (images, classes) of the best single trial on holdout, as its search would have given it."""
     single, dataset = selection.single, selection.dataset
-    assert single.weights is not None
-    module = empty_module(single.config, dataset.num_classes, single.image_size)
-    load_weights(module.model, single.weights, single.config.arch, MOVE_AWAY)
-    return predict_rows(module, dataset.cache, dataset.splits.holdout, device, f"holdout, {single.trial} alone")
+    return candidate_logits(single, dataset, dataset.splits.holdout, device, f"holdout, {single.trial} alone")
 
 
 def names_and_labels(dataset: Dataset, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
@@ -57,7 +52,7 @@ def figures_on_select(selection: Selection, choice: Choice) -> Figures:
     """Of an ensemble of the front, calibrated."""
     picked = selection.library.pick(choice.members)
     mean = np.tensordot(np.array(choice.weights, np.float32), picked.probabilities, axes=1)
-    scores = np.log(np.maximum(mean, SMALLEST))
+    scores = log_scores(mean)
     return figures(calibrated(scores, fit_temperature(scores, picked.labels)), picked.labels)
 
 

@@ -8,11 +8,13 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from analysis.modules import MemberModule
+from analysis.candidates import MOVE_AWAY, Candidate
+from analysis.modules import MemberModule, load_weights
 from analysis.views import WHOLE
 from trainable.architectures import build_model, normalisation
 from trainable.config import TrialConfig
 from trainable.data.cache import CachedImages
+from trainable.data.dataset import Dataset
 from trainable.data.loader import in_order
 from trainable.epoch import Normalise
 from trainable.training import EVAL_BATCH
@@ -25,6 +27,21 @@ def empty_module(
     model = build_model(config.model_copy(update={"pretrained": False}), num_classes, image_size)
     normalise = Normalise(*normalisation(model))
     return MemberModule(model.to(memory_format=torch.channels_last), normalise, tuple(views)).eval()
+
+
+def candidate_logits(
+    candidate: Candidate,
+    dataset: Dataset,
+    rows: np.ndarray,
+    device: torch.device,
+    what: str,
+    views: Sequence[str] = (WHOLE,),
+) -> np.ndarray:
+    """float32 logits (rows, classes) of a candidate whose weights are there; `what` as in `predict_rows`."""
+    assert candidate.weights is not None
+    module = empty_module(candidate.config, dataset.num_classes, candidate.image_size, views)
+    load_weights(module.model, candidate.weights, candidate.config.arch, MOVE_AWAY)
+    return predict_rows(module, dataset.cache, rows, device, what)
 
 
 @torch.inference_mode()

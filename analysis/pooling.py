@@ -25,6 +25,11 @@ def pooled(probabilities: Tensor, weights: Tensor, temperature: Tensor) -> Tenso
     return (mean.clamp(min=SMALLEST).log() / temperature).softmax(dim=1)
 
 
+def log_scores(probabilities: np.ndarray) -> np.ndarray:
+    """Logits that stand for probabilities, the same shape: their logarithms, finite also where one is 0."""
+    return np.log(np.maximum(probabilities, SMALLEST))
+
+
 def pool(
     logits: np.ndarray, temperatures: Sequence[float], weights: Sequence[float], temperature: float = 1.0
 ) -> np.ndarray:

@@ -18,7 +18,7 @@ from analysis.cost import CostMeter
 from analysis.front import Choice, Limits, best, knee, make_front
 from analysis.greedy import Metric
 from analysis.library import Library, make_library
-from analysis.pooling import SMALLEST, pool
+from analysis.pooling import log_scores, pool
 from analysis.retraining import train_again
 from analysis.snapshots import snapshots
 from analysis.soup import soups
@@ -113,7 +113,7 @@ def select_members(
     return Selection(
         members=tuple(members),
         temperatures=temperatures,
-        temperature=fit_temperature(np.log(np.maximum(together, SMALLEST)), labels),
+        temperature=fit_temperature(log_scores(together), labels),
         views=views,
         single=single,
         library=library,

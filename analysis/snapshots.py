@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from analysis.candidates import LATEST_EPOCH, MOVE_AWAY, Candidate
-from analysis.inference import empty_module, predict_rows
-from analysis.modules import load_weights
+from analysis.candidates import LATEST_EPOCH, Candidate
+from analysis.inference import candidate_logits
 from trainable.data.dataset import Dataset
 
 LATEST = "-latest"
@@ -25,9 +24,7 @@ def snapshots(candidates: Sequence[Candidate], dataset: Dataset, device: torch.d
 
 def snapshot(candidate: Candidate, path: Path, dataset: Dataset, device: torch.device) -> Candidate:
     """The trial at its latest epoch, with its logits on `select`."""
-    module = empty_module(candidate.config, dataset.num_classes, candidate.image_size)
-    load_weights(module.model, path, candidate.config.arch, MOVE_AWAY)
     name = f"{candidate.trial}{LATEST}"
-    logits = predict_rows(module, dataset.cache, dataset.splits.select, device, name)
-    kept = logits.astype(np.float16)
-    return Candidate(name, candidate.config, candidate.image_size, path, kept, LATEST_EPOCH)
+    latest = candidate._replace(trial=name, weights=path, source=LATEST_EPOCH, later=None)
+    logits = candidate_logits(latest, dataset, dataset.splits.select, device, name)
+    return latest._replace(logits=logits.astype(np.float16))
