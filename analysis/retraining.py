@@ -4,19 +4,16 @@ import importlib.util
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from trainable.again import Again, read_trainings
 from trainable.errors import UserError
 from trainable.escape import printable
+from trainable.experiment_lock import hold_experiment
 
-LOCK = ".lock"
-"""Held while a search, or a training of this kind, runs in the experiment's folder."""
 REASON = "error: "
 """With which a command of ours begins the last line of its stderr where it fails."""
 
@@ -76,7 +73,8 @@ def train_here(folder: Path, todo: Sequence[Again]) -> None:
 
     device, cores = choose_device(), torch.get_num_threads()
     failures = []
-    with held(folder):
+    lock = hold_experiment(folder)
+    try:
         open_images(todo[0], progress=True)  # decodes, with a bar of its own
         with AgainProgress(todo, Console()) as progress:
             for again in todo:
@@ -87,17 +85,9 @@ def train_here(folder: Path, todo: Sequence[Again]) -> None:
                 except (OSError, UserError) as error:  # a full disk, say
                     failures.append(Failure(again, str(error)))
                     progress.end(again, str(error))
+    finally:
+        lock.release()
     for again in todo:
         if again.weights is not None:
             print(printable(outcome_text(again)))
     raise_failures(failures, len(todo))
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep a search from running in the experiment's folder; UserError where one does."""
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder.name}: a search runs in {folder}; wait until it has ended, or stop it") from None

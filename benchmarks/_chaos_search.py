@@ -15,6 +15,7 @@ from rich.console import Console
 from search_spaces import Choice, Float, Space
 from trainable import metrics
 from trainable.errors import UserError
+from trainable.experiment_lock import hold_experiment
 from trainable.files import (
     CHECKSUMS,
     MODEL,
@@ -30,7 +31,7 @@ from trainable.trial import Trial
 from tuning.plan import Precautions, SearchPlan
 from tuning.resources import Slots
 from tuning.search import run_search, start_ray
-from tuning.storage import EXPERIMENT, create_experiment, hold_experiment
+from tuning.storage import EXPERIMENT, create_experiment
 
 NAME, SETTINGS, BEGUN, OUTCOME = "search", "chaos.json", "begun.txt", "outcome.json"
 """The experiment's folder in FOLDER, and beside it: what to search; the trial, epoch and process of each epoch that was

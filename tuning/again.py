@@ -32,9 +32,10 @@ from trainable.again_progress import AgainProgress
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError, UserError
 from trainable.escape import printable
+from trainable.experiment_lock import hold_experiment
 from tuning import options
 from tuning.resources import Slots, find_hardware, gpu_fraction, parse_gpus_per_trial, plan_slots
-from tuning.storage import EXPERIMENT, hold_experiment
+from tuning.storage import EXPERIMENT
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 

@@ -23,6 +23,7 @@ from rich.console import Console
 from trainable.console import INTERRUPTED, UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.digits import write_digits
 from trainable.errors import UserError
+from trainable.experiment_lock import hold_experiment
 from tuning import options
 from tuning.budget import expected_budget
 from tuning.data import Source
@@ -31,7 +32,7 @@ from tuning.overview import print_overview
 from tuning.plan import Precautions, SearchPlan
 from tuning.planning import cut_to_space, new_plan, precautions, resumed_plan
 from tuning.resources import Hardware, Slots, find_hardware, parse_gpus_per_trial, plan_slots
-from tuning.storage import code_facts, create_experiment, hold_experiment, note_resumption, prepare_output
+from tuning.storage import code_facts, create_experiment, note_resumption, prepare_output
 from tuning.warm_start import describe_earlier, read_earlier
 
 if TYPE_CHECKING:

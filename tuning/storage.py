@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from trainable.errors import UsageError, UserError
@@ -17,8 +16,6 @@ from tuning.plan import SearchPlan
 
 EXPERIMENT = "experiment.json"
 RESULTS = "result.json"
-LOCK = ".lock"
-"""Held while a search runs in the folder."""
 
 
 def prepare_output(plan: SearchPlan) -> None:
@@ -70,31 +67,6 @@ def read_experiment(folder: Path) -> SearchPlan:
 def experiment_id(folder: Path) -> str:
     """What tells the trials of this experiment from those of others, also of one that had the same name."""
     return str(json.loads((folder / EXPERIMENT).read_text()).get("id", folder.name))
-
-
-def hold_experiment(folder: Path) -> FileLock:
-    """Keep others from running a search in the folder, until the lock is released or the process ends.
-
-    Raises:
-        UserError: A search runs there.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder.name}: a search runs in {folder}; wait until it has ended, or stop it") from None
-    return lock
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a search runs in the folder."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def note_resumption(plan: SearchPlan, facts: dict[str, Any]) -> list[str]:

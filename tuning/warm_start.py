@@ -9,8 +9,9 @@ from search_spaces import Dimension, Space, SpaceError, contains
 from search_spaces.space import admits, applies
 from trainable import metrics
 from trainable.errors import UsageError, UserError
+from trainable.experiment_lock import is_running
 from tuning.plan import SearchPlan
-from tuning.storage import EXPERIMENT, find_experiment, is_running, read_experiment, read_records
+from tuning.storage import EXPERIMENT, find_experiment, read_experiment, read_records
 
 OWN_BUSINESS = ("data", "cache_dir", "skip_bad_images", "precision", "seed")
 """What trials may have otherwise and still compare; the images are told by their fingerprint."""

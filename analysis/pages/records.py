@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from analysis.experiment import TrialFiles, read_trials, trials_frame
 from analysis.manifest import MANIFEST, read_manifest
 from analysis.pages.facts import checked_facts
 from trainable import metrics
 from trainable.errors import UserError
+from trainable.experiment_lock import is_running
 
 if TYPE_CHECKING:
     from analysis.manifest import Manifest
 
-LOCK, DECISIONS, ENSEMBLE = ".lock", "decisions.jsonl", "ensemble"
+DECISIONS, ENSEMBLE = "decisions.jsonl", "ensemble"
 DECIDED_STATES = {"pause": "paused", "stop": "stopped"}
 """What the last decision says of a trial that has no last record: one that waited when it was ended gets none."""
 UNKNOWN = "unknown"
@@ -76,19 +76,6 @@ def read_search(folder: Path) -> Search:
     trials["state"] = named_states(trials, last_decisions(folder), running)
     manifest, problem = found_manifest(folder / ENSEMBLE)
     return Search(folder, facts, trials, epochs, manifest, problem, running)
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a search holds the experiment's lock."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that can't be written to
-        return False
 
 
 def named_states(trials: pd.DataFrame, decisions: dict[str, str], running: bool) -> pd.Series:

@@ -22,12 +22,13 @@ from trainable.checkpoint import save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.errors import UserError
+from trainable.experiment_lock import hold_experiment
 from trainable.files import MODEL, RECORD, read_record
 from trainable.training import Training
 from tuning.again import failure_reason
 from tuning.past import mend, read_past
 from tuning.plan import Limits, SearchPlan
-from tuning.storage import create_experiment, experiment_id, hold_experiment
+from tuning.storage import create_experiment, experiment_id
 from tuning.weights import WeightKeeper
 
 GOOD, OTHER, DIVERGING = "0001-test_resnet", "0002-test_resnet", "0003-test_resnet"

@@ -7,8 +7,9 @@ import pytest
 from search_spaces import Choice, Float, Space, contains, narrow
 from trainable import metrics
 from trainable.errors import UsageError, UserError
+from trainable.experiment_lock import hold_experiment
 from tuning.policies import make_engine
-from tuning.storage import EXPERIMENT, create_experiment, hold_experiment
+from tuning.storage import EXPERIMENT, create_experiment
 from tuning.warm_start import describe_earlier, find_earlier, promising, read_earlier, whole_configurations
 
 SPACE = Space(
