@@ -11,7 +11,7 @@ run: .venv/.installed
 	$(BIN)/python -m tuning.run $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -37,12 +37,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 LATEST, BEST = "latest.pth.tar", "best.pth.tar"
 TEST_PREDICTIONS = "best_test_preds.csv"
 METRICS = "metrics.csv"
+DATA = "data/tiny-imagenet-200, else the embedded digits"
+"""The images used when none are named, as help says it."""
 
 
 def _field(name: str, *flags: str, **limits: Any) -> Any:
     """An option for a field of TrialConfig, with its docstring as help and its default shown."""
     field = TrialConfig.model_fields[name]
-    default = DEFAULT_RATES.get(name, field.default)
+    default = DEFAULT_RATES.get(name, DATA if field.is_required() else field.default)
     shown = f" [{default}]" if default is not None and not isinstance(default, bool) else ""
     if name in DEFAULT_RATES:
         shown = f" [{default}, where the architecture has it]"

@@ -97,6 +97,6 @@ def test_what_is_held_stays_flat(told, place, record_property):
     second_half = samples[samples[:, 0] >= samples[-1, 0] / 2]
     assert len(second_half) >= 5
     slope = np.polyfit(second_half[:, 0], second_half[:, 1 + place], 1)[0]
-    record_property(f"slope of {name} a trial", slope)
+    record_property(f"slope of {name} a trial", float(slope))
     print(f"{name}: {slope:+.4g} a trial, from {second_half[0, 1 + place]:.6g} to {second_half[-1, 1 + place]:.6g}")
     assert slope < most
