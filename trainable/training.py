@@ -114,7 +114,10 @@ class Training:
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
         except (RuntimeError, OSError, EOFError) as error:  # which of them depends on where torch notices the death
-            death = dead_workers(self.loader)
+            try:
+                death = dead_workers(self.loader)
+            except RuntimeError:  # torch's handler of SIGCHLD, once for a death, wherever the main thread is by then
+                death = dead_workers(self.loader)
             if death is None:
                 raise
             raise UserError(death) from error

@@ -16,6 +16,7 @@ from trainable.checkpoint import load_checkpoint, save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.augmentation import strength_at
 from trainable.data.dataset import Dataset, open_dataset
+from trainable.data.loader import dead_workers
 from trainable.epoch import HeldOutScores, TrainScores
 from trainable.errors import UserError
 from trainable.training import Training, cosine_with_warmup, cpu_weights
@@ -358,7 +359,7 @@ def test_an_optimiser_that_runs_out_of_memory_is_such_an_error_too(build, monkey
         training.run_epoch()
 
 
-@pytest.mark.parametrize("noticed", ["by its signal", "by the loader"])
+@pytest.mark.parametrize("noticed", ["by its signal", "by the loader", "by a late signal"])
 def test_a_data_worker_that_is_killed_is_named(build, monkeypatch: pytest.MonkeyPatch, noticed: str) -> None:
     """Torch handles SIGCHLD where the training runs in the main thread; elsewhere its loader asks every 5 s."""
     monkeypatch.setattr(training_module, "choose_workers", lambda *_: (2, "the test says so"))
@@ -377,6 +378,15 @@ def test_a_data_worker_that_is_killed_is_named(build, monkeypatch: pytest.Monkey
     handler = signal.getsignal(signal.SIGCHLD)
     if noticed == "by the loader":
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if noticed == "by a late signal":
+        late = iter([RuntimeError(f"DataLoader worker (pid {os.getpid()}) is killed by signal: Killed.")])
+
+        def interrupted(loader: torch.utils.data.DataLoader) -> str | None:
+            for error in late:
+                raise error
+            return dead_workers(loader)
+
+        monkeypatch.setattr(training_module, "dead_workers", interrupted)
     training.watch = kill_one
     try:
         with pytest.raises(UserError, match=r"^data worker with pid \d+ was killed by SIGKILL: .*--cpus") as raised:
