@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analysis.home import at_home
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError
 from trainable.escape import printable
@@ -28,7 +29,10 @@ SUFFIXES = (".html", ".htm")
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    folders: Annotated[list[Path], typer.Argument(metavar="EXPERIMENT...", help="Folders of searches: runs/NAME.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(parser=at_home, metavar="EXPERIMENT...", help="Folders of searches: runs/NAME, or s3://..."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="HTML page to write.")] = PAGE,
 ) -> None:
     """Print the tables and write the page."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.home import at_home
 from analysis.manifest import EXPORT_AGAIN, MemberModel, check_members, read_manifest
 from analysis.modules import EnsembleModule, MemberModule, load_weights
 from analysis.views import WHOLE
@@ -83,12 +84,14 @@ class Ensemble:
 
 
 def load_ensemble(folder: Path | str, device: str = "auto") -> Ensemble:
-    """The ensemble that `analysis.export` wrote to `folder`, ready on `device` (auto, cpu, cuda or cuda:N).
+    """The ensemble that `analysis.export` wrote to `folder`, on `device` (auto, cpu, cuda or cuda:N).
+
+    `folder` may also be an address: it is copied to the cache folder then.
 
     UsageError where there is no such folder or device; UserError where the export is incomplete, broken, or of
     another schema version.
     """
-    folder = Path(folder)
+    folder = at_home(str(folder))
     manifest = read_manifest(folder)
     chosen = choose_device(device)
     check_members(folder, manifest)

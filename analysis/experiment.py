@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from analysis._checkpoints import Checkpoint, newest_checkpoint
+from analysis.home import ExperimentFolder
 from trainable import metrics
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError, UserError
@@ -43,7 +44,7 @@ SHOWN_FIRST = ("trial", "state", "epochs", metrics.BEST_TOP1, metrics.SELECT_LOS
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    folder: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")],
+    folder: ExperimentFolder,
     csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write CSV instead of the table.")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only the best N trials.", show_default="all")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check all files of the experiment instead.")] = False,

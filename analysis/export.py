@@ -21,7 +21,8 @@ import typer
 from analysis import select
 from analysis._staging import replaced_folder
 from analysis.experiment import load_experiment, read_facts
-from analysis.manifest import CARD, MANIFEST, MEMBERS, Figures, Gain, Manifest
+from analysis.home import ExperimentFolder, send_back
+from analysis.manifest import CARD, ENSEMBLE, MANIFEST, MEMBERS, Figures, Gain, Manifest
 from trainable import metrics
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.escape import printable
@@ -57,7 +58,7 @@ class Export(NamedTuple):
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    folder: select.Folder,
+    folder: ExperimentFolder,
     members: select.Members = 5,
     metric: select.MetricName = "log-loss",
     pick: select.Pick = "knee",
@@ -84,7 +85,9 @@ def main(
     trials = load_experiment(folder)
     wide_console().print(trials_table(trials.head(SHOWN_TRIALS), SHOWN_COLUMNS))
     wanted = select.make_wanted(members, metric, pick, max_params, max_latency_ms, extras, retrain, refit)
-    print_outcome(export(folder, trials, wanted, to or folder / "ensemble", device, half, format or ()))
+    print_outcome(export(folder, trials, wanted, to or folder / ENSEMBLE, device, half, format or ()))
+    if to is None:
+        send_back(folder, ENSEMBLE)
 
 
 def export(
@@ -120,7 +123,8 @@ def export(
         notes += write_formats(ensemble, selection.dataset, staged, formats, folder.resolve().name)
         manifest = write_papers(folder, trials, selection, ensemble, staged, target, wanted.refit, tuple(notes))
         data = selection.single.config.data
-        return Export(manifest, target, data / "test" if len(selection.dataset.splits.test) else None)
+        test_images = data / "test" if isinstance(data, Path) and data.is_dir() else None
+        return Export(manifest, target, test_images if len(selection.dataset.splits.test) else None)
 
 
 def stage(folder: Path, selection: "Selection", staged: Path, refit: bool, device: "torch.device") -> "Ensemble":

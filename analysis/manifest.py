@@ -13,6 +13,8 @@ from trainable.config import LARGEST_IMAGE, SMALLEST_IMAGE
 from trainable.errors import UsageError, UserError
 from trainable.files import checksum
 
+ENSEMBLE = "ensemble"
+"""The export's usual folder, in the experiment's."""
 MANIFEST, CARD, MEMBERS = "ensemble.json", "README.md", "members"
 SCHEMA_VERSION: Final = 2
 """Raise it when an older program would read a new ensemble.json wrongly."""
@@ -214,7 +216,7 @@ def _is_inside(folder: Path, file: str) -> bool:
 def _no_export(folder: Path) -> UserError:
     if not folder.exists():
         return UsageError(f"{folder}: no such folder; give that of an exported ensemble: runs/NAME/ensemble")
-    inner = folder / "ensemble"
+    inner = folder / ENSEMBLE
     if (inner / MANIFEST).is_file():
         return UsageError(f"{folder}: holds no {MANIFEST}; did you mean {inner}?")
     return UserError(f"{folder}: not a complete export (no {MANIFEST}); {EXPORT_AGAIN}")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from analysis.home import EnsembleFolder
 from analysis.outputs import STDOUT, check_writable, is_special, write_output
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError
@@ -43,7 +44,7 @@ SOME_BROKEN = 3
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    ensemble: Annotated[Path, typer.Argument(metavar="ENSEMBLE", help="Folder that analysis.export wrote.")],
+    ensemble: EnsembleFolder,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, zips, patterns, or -.")],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="File to write.")] = STDOUT,
     format_name: Annotated[

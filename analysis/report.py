@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from analysis.home import ExperimentFolder, send_back
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UserError
 
@@ -25,11 +26,10 @@ PNG_DPI = 150
 
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
-def main(
-    folder: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")],
-) -> None:
+def main(folder: ExperimentFolder) -> None:
     """Write the report and say where it is."""
     print(f"{'report':8} {write_report(folder)}")
+    send_back(folder, REPORT)
 
 
 def write_report(folder: Path) -> Path:

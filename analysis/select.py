@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from analysis.home import ExperimentFolder
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError
 from trainable.escape import printable
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
-Folder = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of the search: runs/NAME.")]
 Members = Annotated[int, typer.Option(min=1, help="Most members; fewer are taken where more don't help.")]
 MetricName = Annotated[Literal["log-loss", "top1"], typer.Option(help="What the selection improves.")]
 Pick = Annotated[
@@ -50,7 +50,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    folder: Folder,
+    folder: ExperimentFolder,
     members: Members = 5,
     metric: MetricName = "log-loss",
     pick: Pick = "knee",

@@ -25,6 +25,7 @@ from analysis.soup import soups
 from analysis.views import COUNTS, WHOLE
 from trainable.again import retrained_weights
 from trainable.data.dataset import Dataset, open_dataset
+from trainable.data.origin import is_missing
 from trainable.errors import UserError
 
 if TYPE_CHECKING:
@@ -127,9 +128,16 @@ def select_members(
 def open_data(candidate: Candidate, fingerprint: str) -> Dataset:
     """The images that the experiment was made with; UserError where they are gone or have changed."""
     config = candidate.config
-    if not config.data.is_dir():
+    if is_missing(config.data):
         raise UserError(f"{config.data}: the experiment's data set is no longer there; put it back and export again")
-    dataset = open_dataset(config.data, candidate.image_size, config.seed, config.cache_dir, config.skip_bad_images)
+    dataset = open_dataset(
+        config.data,
+        candidate.image_size,
+        config.seed,
+        config.cache_dir,
+        config.skip_bad_images,
+        cache_bytes=config.cache_bytes,
+    )
     if dataset.cache.fingerprint != fingerprint:
         raise UserError(f"{config.data}: the images have changed since the search; restore them and export again")
     return dataset

@@ -15,11 +15,11 @@ import socket
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from analysis.home import EnsembleFolder
 from analysis.serving.settings import FAVOURITE_PORT, Limits, Replicas
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UsageError, UserError
@@ -40,7 +40,7 @@ REPLICAS, LIMITS = "Replicas", "Limits of requests"
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    ensemble: Annotated[Path, typer.Argument(metavar="ENSEMBLE", help="Folder that analysis.export wrote.")],
+    ensemble: EnsembleFolder,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = FAVOURITE_PORT,
     replicas: Annotated[

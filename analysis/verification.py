@@ -10,7 +10,7 @@ import numpy as np
 from analysis.candidates import read_logits
 from analysis.evidence import read_evidence
 from analysis.experiment import EXPERIMENT, PARAMS, RESULTS, read_facts
-from analysis.manifest import MANIFEST, read_manifest
+from analysis.manifest import ENSEMBLE, MANIFEST, read_manifest
 from trainable import metrics
 from trainable.errors import UserError
 from trainable.files import PREDICTIONS, broken_files, checksum, read_object, read_record
@@ -18,7 +18,6 @@ from trainable.files import PREDICTIONS, broken_files, checksum, read_object, re
 NAMED = ("plan", "versions", "git_commit", "command", "dataset")
 """What experiment.json has to tell, so that the search can be repeated."""
 LINES = ("decisions.jsonl", "study.journal")
-ENSEMBLE = "ensemble"
 
 Objects = list[dict[str, Any]]
 

@@ -114,7 +114,7 @@ def imagefolder_pass(config: TrialConfig, transform: Callable) -> Callable[[], i
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
 
-    folder = ImageFolder(str(config.data / "train"), transform)
+    folder = ImageFolder(f"{config.data}/train", transform)
     loader = DataLoader(folder, config.batch_size, shuffle=True, drop_last=True, num_workers=0)
     return lambda: sum(len(images) for images, _ in loader)
 
@@ -123,7 +123,7 @@ def timm_pass(config: TrialConfig, transform: Callable, image_size: int) -> Call
     """timm's data set and loader without its prefetcher, which is for GPUs."""
     from timm.data import create_dataset, create_loader
 
-    dataset = create_dataset("", root=str(config.data / "train"), split="train", is_training=True)
+    dataset = create_dataset("", root=f"{config.data}/train", split="train", is_training=True)
     loader = create_loader(
         dataset,
         input_size=image_size,

@@ -1,8 +1,13 @@
 """What several test folders share: a small real data set on disk, and a cache folder that is the tests' own."""
 
+import itertools
+import logging
 import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +51,53 @@ def own_cache_folder(tmp_path_factory):
         patch.setenv("WANDB_MODE", "offline")
         patch.delenv("WANDB_API_KEY", raising=False)
         yield
+
+
+class S3:
+    """A real S3 server of this test process, with one bucket; it can be stopped and started again with all it holds."""
+
+    def __init__(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self.numbers = itertools.count(1)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._make = partial(ThreadedMotoServer, ip_address="127.0.0.1", verbose=False)
+        self._server = self._make(port=0)
+        self._server.start()
+        self.port = self._server.get_host_and_port()[1]
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "tests",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+        }
+
+    def make_bucket(self) -> str:
+        """The address of a new bucket."""
+        name = f"bucket-{next(self.numbers)}"
+        names = {"aws_access_key_id": "tests", "aws_secret_access_key": "tests", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"], **names).create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+    def stop(self) -> None:
+        """No longer answer."""
+        self._server.stop()
+
+    def start(self) -> None:
+        """Answer again."""
+        self._server = self._make(port=self.port)
+        self._server.start()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server on 127.0.0.1, which the AWS variables of this process, and of those it starts, name."""
+    server = S3()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

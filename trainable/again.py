@@ -157,12 +157,19 @@ def read_again(trial: Path, refit: bool) -> Again:
 def open_images(again: Again, progress: bool = False) -> "Dataset":
     """The images that the trial was trained on; UserError where they are gone or have changed."""
     from trainable.data.dataset import open_dataset
+    from trainable.data.origin import is_missing
 
     config = again.config
-    if not config.data.is_dir():
+    if is_missing(config.data):
         raise UserError(f"{config.data}: the search's images are no longer there; put them back, then train again")
     dataset = open_dataset(
-        config.data, again.image_size, config.seed, config.cache_dir, config.skip_bad_images, progress
+        config.data,
+        again.image_size,
+        config.seed,
+        config.cache_dir,
+        config.skip_bad_images,
+        progress,
+        config.cache_bytes,
     )
     if dataset.cache.fingerprint != again.dataset:
         raise UserError(f"{config.data}: the images have changed since the search; restore them, then train again")

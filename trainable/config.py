@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from trainable.address import is_address
 from trainable.errors import UserError
 
 Policy = Literal["none", "light", "full"]
@@ -30,6 +31,14 @@ ARCHITECTURES = {
 """Our short names and the timm model behind each; any other timm name works too."""
 
 
+USUAL_CACHE_BYTES = 50_000_000_000
+
+
+def path_or_address(value: Any) -> Any:
+    """A path as Path; an address, such as s3://bucket/images.zip, unchanged: Path would make one slash of its two."""
+    return Path(value) if isinstance(value, str) and not is_address(value) else value
+
+
 class TrialConfig(BaseModel):
     """One configuration: the architecture, its hyper-parameters, the data and the seed."""
 
@@ -37,8 +46,8 @@ class TrialConfig(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
     )
 
-    data: Path
-    """Folder of labelled images, in the Tiny-ImageNet or the class-folder layout."""
+    data: Annotated[Path | str, BeforeValidator(path_or_address)]
+    """Folder or archive (.zip, .tar, .tar.gz) of labelled images, or the address of one: s3://BUCKET/images.zip."""
     image_size: int | None = Field(default=None, ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)
     """Side of the square images in pixels; by default the images' own, down to a multiple of 32, at most 224."""
     arch: str = "swin_tiny"
@@ -82,7 +91,9 @@ class TrialConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Fixes initial weights, order of images, augmentation, dropout and the `select` split."""
     cache_dir: Path | None = None
-    """Where decoded images are kept; by default in the user's cache folder."""
+    """Where fetched and decoded images are kept; by default in the user's cache folder."""
+    cache_bytes: int = Field(default=USUAL_CACHE_BYTES, ge=0)
+    """Most bytes there; data sets that were used least recently go first. 0: no limit."""
     skip_bad_images: bool = False
     """Go on without images that can't be decoded."""
 

@@ -5,7 +5,10 @@ import os
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainable.address import Place
 
 MODEL = "model.safetensors"
 """Weights that were evaluated at the latest epoch."""
@@ -57,7 +60,7 @@ def tree_to_disk(folder: Path) -> None:
         to_disk(path)
 
 
-def checksum(path: Path) -> str:
+def checksum(path: "Place") -> str:
     """CRC-32 of a file, in hexadecimal digits: against power cuts and worn disks, not against people."""
     value = 0
     with path.open("rb") as file:
@@ -71,7 +74,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: "Place") -> dict[str, Any] | None:
     """The JSON object in a file; None where it isn't there or isn't whole."""
     try:
         value = json.loads(path.read_bytes())
@@ -80,12 +83,12 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: "Place") -> dict[str, Any] | None:
     """The trial.json of a checkpoint; None where it isn't there or isn't whole, so that neither is the checkpoint."""
     return read_object(folder / RECORD)
 
 
-def broken_files(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
+def broken_files(folder: "Place", record: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
     """Which files of a checkpoint aren't what was written, of `names` or of all; a deleted one isn't broken."""
     checksums = record.get(CHECKSUMS, {})
     wanted = checksums if names is None else [name for name in names if name in checksums]

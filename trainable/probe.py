@@ -37,7 +37,13 @@ def _peak_bytes(config: TrialConfig, device: "torch.device") -> int:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     dataset = open_dataset(
-        config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images, progress=False
+        config.data,
+        config.image_size,
+        config.seed,
+        config.cache_dir,
+        config.skip_bad_images,
+        progress=False,
+        cache_bytes=config.cache_bytes,
     )
     machinery = build_machinery(config, dataset, device, updates_per_epoch=STEPS)
     images = torch.zeros((config.batch_size, dataset.image_size, dataset.image_size, 3), dtype=torch.uint8)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trainable import metrics
+from trainable.address import is_address
 from trainable.config import DEFAULT_RATES, Policy, Precision, TrialConfig, load_config, make_config
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import USING_DIGITS, choose_data
@@ -28,6 +29,7 @@ from trainable.data.digits import write_digits
 from trainable.errors import UsageError, UserError
 from trainable.escape import write_csv
 from trainable.files import write_atomically
+from trainable.sizes import parse_size
 
 if TYPE_CHECKING:
     from trainable.training import Training
@@ -57,7 +59,7 @@ def _field(name: str, *flags: str, **limits: Any) -> Any:
 def main(
     config: Annotated[Path | None, typer.Option(help="A trial's params.json; options given beside it win.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of a run, or its latest.pth.tar, to go on with.")] = None,
-    data: Annotated[Path | None, _field("data")] = None,
+    data: Annotated[str | None, _field("data", metavar="PATH|ADDRESS")] = None,
     arch: Annotated[str | None, _field("arch")] = None,
     lr: Annotated[float | None, _field("lr", "--lr-base")] = None,
     batch_size: Annotated[int | None, _field("batch_size")] = None,
@@ -82,13 +84,17 @@ def main(
     precision: Annotated[Precision | None, _field("precision")] = None,
     seed: Annotated[int | None, _field("seed")] = None,
     cache_dir: Annotated[Path | None, _field("cache_dir")] = None,
+    cache_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Where the cache would take more, what was used least goes. \\[50GB]"),
+    ] = None,
     skip_bad_images: Annotated[bool | None, typer.Option("--skip-bad-images", help="Go on without them.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use. \\[all]")] = None,
     output: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("checkpoints"),
 ) -> None:
     """Read the options into a configuration and train it."""
-    given = dict(locals())
+    given = dict(locals()) | {"cache_bytes": parse_size(cache_size, "--cache-size") if cache_size else None}
     values = {name: given[name] for name in TrialConfig.model_fields if given[name] is not None}
     if pretrained is not None:
         values["pretrained"] = True if pretrained == "timm" else Path(pretrained).absolute()
@@ -103,10 +109,10 @@ def main(
 def start_run(config_file: Path | None, values: dict[str, Any], device: str, threads: int | None, output: Path) -> None:
     """Train a new run in a folder of its own below `output`."""
     if config_file is not None:
-        root, is_digits = choose_data(load_config(config_file, **values).data)
+        root, is_digits = _place(load_config(config_file, **values).data)
         config = load_config(config_file, **values | {"data": root})
     else:
-        root, is_digits = choose_data(values.get("data"))
+        root, is_digits = _place(values.get("data"))
         if is_digits:
             print(USING_DIGITS)
         values = {"flip": not is_digits} | values | {"data": root}
@@ -115,9 +121,16 @@ def start_run(config_file: Path | None, values: dict[str, Any], device: str, thr
 
         config = make_config(with_default_rates(values), "options", UsageError)
     if is_digits:
-        write_digits(root)
+        write_digits(Path(root))
     training = build_training(config, device, threads)
     train(training, new_folder(output, datetime.now()))
+
+
+def _place(data: Path | str | None) -> tuple[Path | str, bool]:
+    """Where the images are, and whether they are the embedded digits."""
+    if data is not None and is_address(data):
+        return data, False
+    return choose_data(None if data is None else Path(data))
 
 
 def continue_run(path: Path, device: str, threads: int | None) -> None:
@@ -146,7 +159,15 @@ def build_training(config: TrialConfig, device_name: str, threads: int | None) -
     device = choose_device(device_name)
     if threads:
         torch.set_num_threads(threads)
-    dataset = open_dataset(config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images)
+    dataset = open_dataset(
+        config.data,
+        config.image_size,
+        config.seed,
+        config.cache_dir,
+        config.skip_bad_images,
+        cache_bytes=config.cache_bytes,
+        fresh=True,
+    )
     splits = dataset.splits
     rows = np.sort(np.concatenate([splits.train, splits.select]))
     training = Training(config, dataset, rows, splits.holdout, device, cores=torch.get_num_threads())

@@ -12,8 +12,10 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.result import DONE, SHOULD_CHECKPOINT
+from ray._raylet import setproctitle  # type: ignore[attr-defined]
+from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIMESTAMP
 
+from trainable.address import patiently
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
 from trainable.files import STACKS, tree_to_disk
@@ -21,7 +23,7 @@ from trainable.files import STACKS, tree_to_disk
 CHECKPOINT_SHARE = 0.05
 """Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
 
-DataKey = tuple[Path, int | None, int, Path | None, bool]
+DataKey = tuple[Path | str, int | None, int, Path | None, bool]
 
 
 class Trial(tune.Trainable):
@@ -32,6 +34,10 @@ class Trial(tune.Trainable):
     """What the last checkpoint took of this actor's time, with Ray's copy of it to the experiment's folder."""
     _leaving = False
     """Whether the process was told to end: it does so after the epoch and its checkpoint."""
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls the actor: Ray asks once, when it starts, for the trial that it starts with."""
+        return f"{self.trial_name} and later"
 
     def setup(self, config: dict[str, Any]) -> None:
         """Open the data and build the training; also called for each further trial of this actor.
@@ -77,15 +83,18 @@ class Trial(tune.Trainable):
         """
         if self._leaving:
             ray.actor.exit_actor()
+        if ray.is_initialized():  # until the step is over, in `ps`, Ray's dashboard and its metrics of processes
+            setproctitle(f"ray::{self.trial_name}")
         if self._save_started is not None:
             self._saved_at = time.perf_counter()
             self._checkpoint_s, self._save_started = self._saved_at - self._save_started, None
         record = self.training.run_epoch()
         due = (time.perf_counter() - self._saved_at) * CHECKPOINT_SHARE >= self._checkpoint_s
-        return record | {DONE: self.training.done, SHOULD_CHECKPOINT: due or self._leaving}
+        now = {TIMESTAMP: time.time()}  # Ray's own has whole seconds
+        return record | now | {DONE: self.training.done, SHOULD_CHECKPOINT: due or self._leaving}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Ray's, which copies the checkpoint to the experiment's folder; returns when the copy is on the disk.
+        """Ray's, which copies the checkpoint to the experiment's folder or storage; returns when the copy is kept.
 
         It is written to a folder of ours: Ray leaves its own behind where a write fails.
         """
@@ -93,18 +102,39 @@ class Trial(tune.Trainable):
             saved = super().save(checkpoint_dir or (temporary if self._storage else None))
         checkpoint: Any = saved.checkpoint
         folder = Path(checkpoint.path)
-        if folder.is_dir():
+        if self._is_here() and folder.is_dir():
             tree_to_disk(folder)
         return saved
 
+    def restore(self, checkpoint_path: Any) -> None:
+        """Ray's; a storage elsewhere that doesn't answer is asked again."""
+        patiently(lambda: super(Trial, self).restore(checkpoint_path))
+
     def _report_class_trainable_checkpoint(self, checkpoint_dir: str, content: Any) -> Any:
-        """Ray's, which copies; half a copy is no checkpoint, and takes room that there isn't."""
+        """Ray's, which copies; half a copy is no checkpoint, and takes room that there isn't.
+
+        A storage elsewhere that doesn't answer is asked again.
+        """
+        storage: Any = self._storage
+        number = storage.current_checkpoint_index if storage else 0
+
+        def copy() -> Any:
+            if storage:
+                storage.current_checkpoint_index = number  # a second try takes the place of the first
+            return super(Trial, self)._report_class_trainable_checkpoint(checkpoint_dir, content)
+
+        if not self._is_here():
+            return patiently(copy)
         try:
-            return super()._report_class_trainable_checkpoint(checkpoint_dir, content)
+            return copy()
         except OSError:
             if self._storage:
                 shutil.rmtree(self._storage.checkpoint_fs_path, ignore_errors=True)
             raise
+
+    def _is_here(self) -> bool:
+        """Whether checkpoints are copied to a file system of this machine."""
+        return self._storage is None or self._storage.storage_filesystem.type_name == "local"
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the folder that `trainable.checkpoint` describes."""
@@ -137,7 +167,7 @@ class Trial(tune.Trainable):
     def _open(self, config: TrialConfig) -> Dataset:
         key = (config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images)
         if self._dataset is None or self._dataset[0] != key:
-            self._dataset = key, open_dataset(*key, progress=False)
+            self._dataset = key, open_dataset(*key, progress=False, cache_bytes=config.cache_bytes)
         return self._dataset[1]
 
     def _slot(self) -> dict[str, float]:

@@ -5,7 +5,8 @@ import shutil
 from typing import NamedTuple
 
 from trainable.errors import UserError
-from tuning.plan import Precautions, SearchPlan, architectures_of, size_text
+from trainable.sizes import size_text
+from tuning.plan import Precautions, SearchPlan, architectures_of
 
 MILLION_PARAMETERS = {
     "resnet18": 11.2,

@@ -13,7 +13,7 @@ from trainable import metrics
 from trainable.errors import UserError
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
-from tuning.failures import cause_of, is_memory, is_node
+from tuning.failures import cause_of, is_memory, is_node, is_unreachable
 from tuning.past import FAILURE, PastTrial, read_trial, trial_key
 from tuning.plan import SearchPlan
 from tuning.policies import make_engine
@@ -45,9 +45,13 @@ class Executor:
     ) -> None:
         self.plan = plan
         self.slots = slots
+        """Trials that may run at once."""
+        self.spared = 0
+        """Slots that are left empty since memory was short."""
         self.retries = retries
         self.say = say
         self.experiment = experiment_id(plan.folder)
+        self.place = plan.place
         self.folders = {trial.key: trial.folder for trial in past}
         taken = {trial.number for trial in past}
         self.numbers: Iterator[int] = (number for number in itertools.count(1) if number not in taken)
@@ -57,6 +61,8 @@ class Executor:
         """Trials that wait at a rung and that Ray doesn't know yet in this process."""
         self.failures: Counter[str] = Counter()
         """Of each trial since its last new epoch."""
+        self.excused: set[str] = set()
+        """Trials that Ray lost touch with since their last new epoch: once that may be the machine's fault."""
         self.failed: list[tuple[str, str]] = []
         """The last trials that failed for good, all for the same cause, since one did well; each with its cause."""
         self.stopped_by: str | None = None
@@ -72,6 +78,14 @@ class Executor:
     def has_free_slot(self) -> bool:
         """Whether fewer trials run, or are about to, than may."""
         return self.engine.running < self.slots
+
+    def resize(self, slots: int) -> None:
+        """The machines have room for so many trials now."""
+        self.slots = max(1, slots - self.spared)
+
+    def occupies(self, key: str) -> bool:
+        """Whether the trial has a slot: it runs in Ray, or is about to."""
+        return self.engine.trials[key].status is Status.RUNNING and key not in self.waiting
 
     def start(self) -> NewTrial | None:
         """A new trial, if a slot is free for one."""
@@ -107,6 +121,7 @@ class Executor:
         action = self.engine.report(key, epoch, score, epoch_seconds(record))
         if not again:
             del self.failures[key]
+            self.excused.discard(key)
             self.study.report(key, epoch, self.engine.trials[key].curve[epoch])
         if action is not Action.CONTINUE and not self.stopped_by:
             self.failed.clear()
@@ -130,7 +145,10 @@ class Executor:
         """A trial broke; returns whether it is tried again, now or by a resumed search."""
         if self.slots > 1 and is_memory(reason):  # the fault of all that ran
             self.slots -= 1
+            self.spared += 1
             self.say(f"memory is short: {self.slots} trial{'s' * (self.slots > 1)} at once from now on")
+        elif is_unreachable(reason) and key not in self.excused:
+            self.excused.add(key)
         elif not is_node(reason):
             self.failures[key] += 1
         is_final = self.failures[key] > self.retries
@@ -163,7 +181,7 @@ class Executor:
 
     def read(self, key: str) -> PastTrial:
         """What the trial's folder shows; UserError where its configuration was deleted."""
-        past = read_trial(self.folders[key], self.experiment)
+        past = read_trial(self.folders[key], self.experiment, self.place)
         if past is None:
             raise UserError(f"{self.folders[key]}: its params.json is gone; put it back, then go on by --resume")
         return past

@@ -22,6 +22,15 @@ OUT_OF_MEMORY = re.compile(r"running low on memory.*? was (.*?) \(", re.DOTALL)
 """In Ray's report on a process that its memory monitor ended; what follows tells how much was used."""
 GUESSES = re.compile(r" Some common causes include.*")
 """What Ray says of each process that is gone, whatever ended it."""
+NODE_IS_GONE = (
+    "node has died",
+    "node has crashed",
+    "owner has died",
+    "actor's node was",  # terminated (un)expectedly, preempted
+    "node it was running on is",
+    "actor never ran",
+)
+"""In what Ray says of a machine that left, of which `failure_reason` keeps the last line."""
 DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Errno (28|122)\b")
 
 
@@ -48,7 +57,12 @@ def is_memory(reason: str) -> bool:
 
 def is_node(reason: str) -> bool:
     """Whether the machine that the trial ran on is gone, which says nothing about the trial."""
-    return any(text in reason for text in ("node has died", "node has crashed", "owner has died"))
+    return any(text in reason for text in NODE_IS_GONE)
+
+
+def is_unreachable(reason: str) -> bool:
+    """Whether Ray lost touch with the process: its machine is gone, which isn't known yet, or only it died."""
+    return "actor is temporarily unavailable" in reason
 
 
 def is_disk_full(reason: object) -> bool:
@@ -86,8 +100,8 @@ def lost_processes_are_failures() -> Iterator[None]:
         RayActorManager._actor_task_failed = original  # type: ignore[method-assign]
 
 
-def write_failure(trial: Trial) -> None:
-    """Keep in the trial's folder why it failed for good, and how its log ends."""
+def write_failure(trial: Trial, experiment: Path) -> None:
+    """Keep in the trial's folder below `experiment` why it failed for good, and how its log ends."""
     parts = [failure_reason(trial)]
     storage: Any = trial.storage
     for name in ("stderr", "stdout"):
@@ -95,7 +109,7 @@ def write_failure(trial: Trial) -> None:
         if path.is_file():
             tail = path.read_text(errors="replace").splitlines()[-LOG_TAIL:]
             parts += [f"--- the end of {name}", *tail]
-    folder = Path(str(trial.path))
+    folder = experiment / str(trial)
     folder.mkdir(exist_ok=True)
     write_text(folder / FAILURE, "\n".join(parts) + "\n")
 
@@ -103,10 +117,14 @@ def write_failure(trial: Trial) -> None:
 class FailureLog(Callback):
     """Keeps the reasons of failures where Ray itself decides which are final."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        """Of the experiment."""
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """A trial failed for good."""
         end_if_disk_is_full(failure_reason(trial))
-        write_failure(trial)
+        write_failure(trial, self.folder)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """Ray tries a trial again."""

@@ -30,6 +30,8 @@ BATCHES = 5
 """A free slot looks at those of this many draws."""
 MOST_PAUSED = 100
 """Paused trials of each rung that a free slot looks at."""
+LOOKED_AT = 50
+"""Candidates that are looked at together, the most promising first."""
 HORIZON = 2
 """How far ahead trials are compared, as a multiple of the farthest epoch reached."""
 
@@ -129,17 +131,14 @@ class FreezeThaw:
 
     def _best(self, fresh: list[Candidate], paused: list[TrialState], running: list[TrialState]) -> Move:
         """The candidate of the largest expected improvement; the model is conditioned on all that is known and runs."""
-        best = self._fit(running)
+        best = self._fit()
         horizon = self._horizon()
         points = [each.point for each in fresh] + [self.points[trial.key] for trial in paused]
-        mean, deviation = self.model.predict(np.array([self._row(point, HERE, horizon) for point in points]))
-        gains = expected_improvement(mean, deviation, best)
-        worth = gains
+        rows = np.array([self._row(point, HERE, horizon) for point in points])
+        costs = np.ones(len(rows))
         if self.cost is not None:
-            configs = [each.config for each in fresh] + [trial.config for trial in paused]
-            worth = gains / self.cost.predict(configs)
-        winner = int(worth.argmax())
-        gain = float(gains[winner])
+            costs = self.cost.predict([each.config for each in fresh] + [trial.config for trial in paused])
+        winner, gain = self._winner(rows, costs, best, running)
         if winner < len(fresh):
             self.next = fresh[winner].config
             return Move(None, f"the most promising of {len(fresh)} new and {len(paused)} paused", None, gain)
@@ -147,7 +146,31 @@ class FreezeThaw:
         rank = 1 + sum(each.rung == trial.epochs and each.score > trial.curve[each.rung] for each in self.results)
         return Move(trial.key, f"more promising than {len(fresh)} new and {len(paused) - 1} paused", rank, gain)
 
-    def _fit(self, running: list[TrialState]) -> float:
+    def _winner(self, rows: Floats, costs: Floats, best: float, running: list[TrialState]) -> tuple[int, float]:
+        """Place among `rows` of the largest expected improvement by cost, and that improvement.
+
+        What runs leaves each mean and takes doubt away, so that no row is worth more than without it: the rows are
+        looked at from the most promising on, until no other can be worth more.
+        """
+        mean, deviation = self.model.predict(rows)
+        most = expected_improvement(mean, deviation, best) / costs
+        if not running:
+            winner = int(most.argmax())
+            return winner, float(most[winner] * costs[winner])
+        horizon = self._horizon()
+        self.model.imagine(np.array([self._row(self.points[t.key], HERE, max(t.target, horizon)) for t in running]))
+        worth = np.full(len(rows), -np.inf)
+        order = np.argsort(-most, kind="stable")
+        for begin in range(0, len(rows), LOOKED_AT):
+            looked_at = order[begin : begin + LOOKED_AT]
+            if most[looked_at[0]] < worth.max():
+                break
+            _, deviation = self.model.predict(rows[looked_at])
+            worth[looked_at] = expected_improvement(mean[looked_at], deviation, best) / costs[looked_at]
+        winner = int(worth.argmax())
+        return winner, float(worth[winner] * costs[winner])
+
+    def _fit(self) -> float:
         """Bring the model up to date; returns the best normal score of this search.
 
         The kernel is fitted at fixed numbers of results, each time to these alone, so that a resumed search has the
@@ -158,9 +181,6 @@ class FreezeThaw:
             self.model.fit(points, scores)
         points, scores, best = self._known(len(self.results))
         self.model.condition(points, scores)
-        if running:
-            horizon = self._horizon()
-            self.model.imagine(np.array([self._row(self.points[t.key], HERE, max(t.target, horizon)) for t in running]))
         return best
 
     def _known(self, count: int) -> tuple[Floats, Floats, float]:

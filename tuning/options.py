@@ -89,13 +89,45 @@ GpusPerTrial = Annotated[
 ]
 CpusPerTrial = Annotated[float | None, _option(SLOTS, "Cores, and torch threads, a trial. [1 on a CPU]")]
 Concurrent = Annotated[int | None, _option(SLOTS, "Trials at once. [as many as fit]", min=1)]
+MaxSlots = Annotated[
+    int | None,
+    _option(
+        SLOTS,
+        "Trials at once at most: this search's share of a cluster. Where fewer fit now, more run as nodes join, and an "
+        "autoscaler is asked for them. [all that fit]",
+        min=1,
+        metavar="N",
+    ),
+]
+CpuTrials = Annotated[
+    bool,
+    _option(
+        SLOTS,
+        "Let nodes without a GPU take trials too where others have GPUs; whichever come up, so an epoch may take long.",
+        "--cpu-trials",
+    ),
+]
 Address = Annotated[str | None, _option(SLOTS, "Ray cluster to join: auto or HOST:PORT. [starts Ray here]")]
 
 DataFolder = Annotated[
-    Path | None, _option(DATA, "Folder of labelled images. [data/tiny-imagenet-200, else the embedded digits]")
+    str | None,
+    _option(
+        DATA,
+        "Folder or archive (.zip, .tar, .tar.gz) of labelled images, or the address of one, such as "
+        "s3://BUCKET/images.zip, which each machine fetches once. [data/tiny-imagenet-200, else the embedded digits]",
+        metavar="PATH|ADDRESS",
+    ),
 ]
 ImageSize = Annotated[int | None, _option(DATA, "Side in pixels. [the images' own, at most 224]", min=8, max=1024)]
-CacheDir = Annotated[Path | None, _option(DATA, "Where decoded images are kept. [the user's cache folder]")]
+CacheDir = Annotated[Path | None, _option(DATA, "Where fetched and decoded images are kept. [the user's cache folder]")]
+CacheSize = Annotated[
+    str,
+    _option(
+        DATA,
+        "Where the cache folder would take more, the data sets that were used least recently go. 0: no limit.",
+        metavar="SIZE",
+    ),
+]
 SkipBadImages = Annotated[bool, _option(DATA, "Go on without images that can't be decoded.", "--skip-bad-images")]
 
 Pretrained = Annotated[
@@ -110,6 +142,14 @@ PrecisionName = Annotated[Precision, _option(TRAINING, "Arithmetic; auto takes b
 
 Name = Annotated[str | None, _option(EXPERIMENT, "The experiment's name. [space and time]")]
 Output = Annotated[Path, _option(EXPERIMENT, "Folder of all experiments.")]
+Storage = Annotated[
+    str | None,
+    _option(
+        EXPERIMENT,
+        "Where checkpoints go, and copies of all else: s3://bucket/runs, or a folder that all nodes share. [--output]",
+        metavar="ADDRESS",
+    ),
+]
 Resume = Annotated[str | None, _option(EXPERIMENT, "Go on with this experiment.", metavar="NAME")]
 Retries = Annotated[
     int,
@@ -131,6 +171,22 @@ MaxSize = Annotated[
     ),
 ]
 KeepWeights = Annotated[int, _option(EXPERIMENT, "Keep the weights of this many best trials.", min=1)]
+Pages = Annotated[
+    bool, _option(EXPERIMENT, "Serve optuna-dashboard's pages of the search on 127.0.0.1 while it runs.", "--dashboard")
+]
+Study = Annotated[
+    str | None,
+    _option(
+        EXPERIMENT,
+        "Also keep the study in this database: postgresql://USER@HOST/NAME, mysql://..., sqlite:///FILE. "
+        "Its password is taken from PGPASSWORD, ~/.pgpass or MYSQL_PWD.",
+        metavar="ADDRESS",
+    ),
+]
+Mlflow = Annotated[
+    str | None,
+    _option(EXPERIMENT, "Also log to MLflow: http://HOST:PORT, sqlite:///FILE or a folder.", metavar="ADDRESS"),
+]
 Wandb = Annotated[
     WandbMode | None, _option(EXPERIMENT, "Weights & Biases. [online if an API key is configured, else off]")
 ]

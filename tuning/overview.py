@@ -36,7 +36,8 @@ def print_overview(
     note: str | None = None,
 ) -> None:
     """Data, space, plan (with a note on it), resources, disk and the estimated budget."""
-    console.print(f"[bold]data[/] {source.note}, at {source.image_size} px", highlight=False, soft_wrap=True)
+    size = f"at {source.image_size} px" if source.image_size else "at the images' own size"
+    console.print(f"[bold]data[/] {source.note}, {size}", highlight=False, soft_wrap=True)
     console.print(space_table(plan.space))
     if plan.space.fixed:
         console.print("fixed: " + ", ".join(f"{name} = {value}" for name, value in plan.space.fixed.items()))
@@ -100,15 +101,13 @@ def resources_line(hardware: Hardware, slots: Slots | None) -> str:
 def budget_line(plan: SearchPlan, source: Source, hardware: Hardware) -> str:
     """Epochs, full trainings and images, and on CPUs a rough time."""
     speed = None
-    if not hardware.gpu_bytes:
+    if not hardware.gpu_bytes and source.train_images and source.image_size:
         speed = reference_speed(plan, source.train_images, source.image_size, hardware.cpus)
-    budget = expected_budget(plan, source.train_images, speed)
+    budget = expected_budget(plan, source.train_images or 0, speed)
     if budget is None:
         return "how many epochs the time buys is known after the first ones"
-    text = (
-        f"about {budget.trials:.0f} trials, {budget.epochs:.0f} epochs "
-        f"({budget.full_trainings:.1f} full trainings, {budget.images:,.0f} images)"
-    )
+    text = f"about {budget.trials:.0f} trials, {budget.epochs:.0f} epochs ({budget.full_trainings:.1f} full trainings"
+    text += f", {budget.images:,.0f} images)" if source.train_images else ")"
     if speed is None:
         return f"{text}; the time is known after the first epochs"
     return f"{text}, very roughly {clock(estimated_seconds(plan, budget, speed))} on {hardware.cpus} cores"

@@ -6,20 +6,23 @@ them, and Ray's own state isn't read: it may be seconds older, and names checkpo
 
 import json
 import math
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from optuna.trial import TrialState
 
 from search_spaces import SpaceError, contains
 from trainable import metrics
+from trainable.address import delete_tree
 from trainable.errors import UserError
-from trainable.files import RECORD, STATE, broken_files, read_object, read_record, write_text
+from trainable.files import CHECKSUMS, RECORD, STATE, broken_files, read_object, read_record, write_text
 from tuning.engine import WORST
 from tuning.plan import SearchPlan
 from tuning.storage import RESULTS, cut_half_line, read_lines
+
+if TYPE_CHECKING:
+    from trainable.address import Place
 
 PARAMS, FAILURE = "params.json", "failure.txt"
 """A trial's configuration, and why it failed for good: the reason in the first line, then the tail of its log."""
@@ -37,6 +40,8 @@ class PastTrial(NamedTuple):
     saved: int | None
     """The epoch of its newest checkpoint, from which it can go on: 0 where none was written; None where it is gone."""
     failed: bool
+    kept: "Place"
+    """Where its checkpoints are: `folder`, or its folder in the search's storage."""
 
     @property
     def number(self) -> int:
@@ -80,18 +85,21 @@ def trial_folders(folder: Path) -> list[Path]:
     return [path for path in folder.glob("[0-9]*-*") if path.is_dir()]
 
 
-def read_past(folder: Path, experiment: str) -> list[PastTrial]:
-    """The trials of the experiment in `folder`, in the order of their proposal."""
-    found = [read_trial(path, experiment) for path in trial_folders(folder)]
+def read_past(folder: Path, experiment: str, place: "Place | None" = None) -> list[PastTrial]:
+    """The trials of the experiment in `folder`, in the order of their proposal; `place` is where checkpoints are, if
+    elsewhere."""
+    found = [read_trial(path, experiment, place) for path in trial_folders(folder)]
     return sorted((trial for trial in found if trial), key=lambda trial: trial.number)
 
 
-def read_trial(folder: Path, experiment: str) -> PastTrial | None:
-    """The trial in `folder`; None where nothing tells its configuration, so that it hadn't started.
+def read_trial(folder: Path, experiment: str, place: "Place | None" = None) -> PastTrial | None:
+    """The trial in `folder`, with checkpoints there or in its folder below `place`; None where nothing tells its
+    configuration, so that it hadn't started.
 
     What a power cut took from the end of result.json is in its newest checkpoint too.
     """
-    checkpoints = whole_checkpoints(folder)
+    kept = folder if place is None else place / folder.name
+    checkpoints = whole_checkpoints(kept)
     lines = [record for record in read_lines(folder / RESULTS) if metrics.EPOCH in record]
     config = _configuration(folder, lines)
     if config is None:
@@ -104,7 +112,7 @@ def read_trial(folder: Path, experiment: str) -> PastTrial | None:
     saved = [checkpoint_epoch(path) for path in checkpoints if (path / STATE).is_file()]
     newest = max(saved) if saved else None if checkpoints else 0
     failed = (folder / FAILURE).is_file()
-    return PastTrial(key, folder, config, {epoch: records[epoch] for epoch in sorted(records)}, newest, failed)
+    return PastTrial(key, folder, config, {epoch: records[epoch] for epoch in sorted(records)}, newest, failed, kept)
 
 
 def _configuration(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -128,14 +136,14 @@ def check_space(past: Iterable[PastTrial], plan: SearchPlan) -> None:
             raise UserError(f"{trial.folder / PARAMS}: {error}; {what_helps}") from None
 
 
-def mend(folder: Path, experiment: str) -> list[str]:
+def mend(folder: Path, experiment: str, place: "Place | None" = None) -> list[str]:
     """Bring a trial's files in order after whatever ended the search: no broken checkpoint, no half line, no gap.
 
     Returns:
         The names of checkpoints that had been written to their end and are broken all the same.
     """
-    broken = drop_broken(folder)
-    trial = read_trial(folder, experiment)
+    broken = drop_broken(folder if place is None else place / folder.name)
+    trial = read_trial(folder, experiment, place)
     if trial is None:
         return broken
     if read_object(folder / PARAMS) is None:
@@ -148,27 +156,43 @@ def mend(folder: Path, experiment: str) -> list[str]:
     return broken
 
 
-def whole_checkpoints(folder: Path) -> list[Path]:
+def whole_checkpoints(folder: "Place") -> list["Place"]:
     """A trial's checkpoints that were written to their end, oldest first; their files aren't looked into."""
-    return [path for path in sorted(folder.glob("checkpoint_*")) if read_record(path) is not None]
+    return [path for path in checkpoints_in(folder) if read_record(path) is not None]
 
 
-def drop_broken(folder: Path) -> list[str]:
+def checkpoints_in(folder: "Place") -> list["Place"]:
+    """A trial's checkpoints, also unfinished ones, oldest first."""
+    found: list[Place] = [*folder.glob("checkpoint_*")]
+    return sorted(found, key=lambda path: path.name)
+
+
+def drop_broken(folder: "Place") -> list[str]:
     """Delete a trial's newest checkpoints while they are unfinished, or hold a file that isn't what was written.
 
     What lies before a good one was good when that was begun. Returns the names of those that aren't just unfinished.
     """
     broken = []
-    for path in sorted(folder.glob("checkpoint_*"), reverse=True):
+    for path in reversed(checkpoints_in(folder)):
         record = read_record(path)
-        if record is not None and not broken_files(path, record):
+        look = broken_files if isinstance(path, Path) else _missing
+        if record is not None and not look(path, record):
             break
         broken += [path.name] if (path / RECORD).exists() else []
-        shutil.rmtree(path)
+        delete_tree(path)
     return broken
 
 
-def checkpoint_epoch(folder: Path) -> int:
+def _missing(checkpoint: "Place", record: dict[str, Any]) -> list[str]:
+    """What wasn't copied to a storage, where each file is whole or not there, before something ended that.
+
+    A checkpoint without its state was left so on purpose.
+    """
+    there = {path.name for path in checkpoint.iterdir()}
+    return [name for name in record.get(CHECKSUMS, {}) if name not in there] if STATE in there else []
+
+
+def checkpoint_epoch(folder: "Place") -> int:
     """The epoch after which a checkpoint was written."""
     record = json.loads((folder / RECORD).read_text())
     return int(record["epochs"][-1][metrics.EPOCH])

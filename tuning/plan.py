@@ -7,13 +7,17 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces import Choice, Float, Space
+from trainable.address import open_place
 from trainable.errors import UsageError
 from tuning.engine import rung_levels
+
+if TYPE_CHECKING:
+    from trainable.address import Place
 
 Search = Literal["freeze-thaw", "halving"]
 Scheduler = Literal["freeze-thaw", "asha", "asha-stop", "hyperband", "median", "pbt", "none"]
@@ -25,8 +29,6 @@ NOT_RESUMED: tuple[Scheduler, ...] = ("hyperband", "pbt")
 WandbMode = Literal["off", "offline", "online"]
 
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
-
-SIZE = re.compile(r"(\d+(?:\.\d+)?) *([KMGT]?)I?B?")
 
 LONG_TRAINING = 10
 MUTABLE = (
@@ -105,9 +107,15 @@ class SearchPlan(BaseModel):
     name: str
     """The experiment's folder below `output`."""
     output: Path
-    """Folder of all experiments, absolute."""
+    """Folder of all experiments on this machine, absolute."""
+    storage: str | None = None
+    """Where checkpoints go, and copies of all else: an address, or a folder that all nodes share; else `output`."""
     keep_weights: int = Field(default=10, ge=1)
     """Weights are kept for this many best trials; predictions and metrics for all."""
+    study: str | None = None
+    """A database's address, without a password, that gets a copy of the study."""
+    mlflow: str | None = None
+    """Address of an MLflow tracking server, or of a folder, that gets the metrics."""
     wandb: WandbMode = "off"
     """Where Weights & Biases gets the metrics."""
     wandb_project: str = "image-search"
@@ -117,6 +125,11 @@ class SearchPlan(BaseModel):
     def folder(self) -> Path:
         """The experiment's own folder."""
         return self.output / self.name
+
+    @property
+    def place(self) -> "Place | None":
+        """The experiment's folder in its storage, where it has one."""
+        return open_place(self.storage, "--storage") / self.name if self.storage else None
 
     @property
     def rungs(self) -> list[int]:
@@ -186,24 +199,6 @@ def parse_duration(text: str, flag: str = "--time-budget") -> float:
     if total <= 0:
         raise UsageError(f"{flag} {text}: give more than 0 seconds")
     return total
-
-
-def parse_size(text: str, flag: str) -> int:
-    """`500MB`, `2GB`, `1.5TB` or `0` -> bytes."""
-    match = SIZE.fullmatch(text.strip().upper())
-    if match is None:
-        raise UsageError(f"{flag} {text}: give a size such as 500MB, 2GB or 0")
-    number, unit = match.groups()
-    return int(float(number) * 1000 ** " KMGT".index(unit or " "))
-
-
-def size_text(size: float) -> str:
-    """`2.5 GB`: bytes in the largest unit of which there is one."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def default_name(space_name: str, now: datetime, output: Path) -> str:

@@ -7,10 +7,14 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import typer
+from rich.console import Console
 
 from search_spaces import Choice, Space, SpaceError, cardinality, for_pretrained, get_space, narrow
+from trainable.address import open_place
 from trainable.config import make_config
 from trainable.errors import UsageError
+from trainable.sizes import parse_size
+from tuning.copies import bring_records_home
 from tuning.data import Source, find_source
 from tuning.first import first_configurations
 from tuning.plan import (
@@ -24,11 +28,10 @@ from tuning.plan import (
     default_name,
     mutable_dimensions,
     parse_duration,
-    parse_size,
     usual_first_rung,
 )
 from tuning.storage import find_experiment, read_experiment
-from tuning.tracking import choose_wandb_mode
+from tuning.tracking import check_mlflow, choose_wandb_mode
 from tuning.warm_start import find_earlier
 
 
@@ -43,9 +46,10 @@ class Usual(NamedTuple):
 ON_DIGITS = Usual(trials=8, epochs=4, time_budget_s=210)
 ON_OTHER_DATA = Usual(trials=20, epochs=30, time_budget_s=None)
 
-SLOT_OPTIONS = {"address", "gpus_per_trial", "cpus_per_trial", "concurrent"}
+SLOT_OPTIONS = {"address", "gpus_per_trial", "cpus_per_trial", "concurrent", "max_slots", "cpu_trials"}
+WATCHERS = {"dashboard", "study", "mlflow"}
 HOW_TO_RUN = {"resume", "output", "dry_run", "quiet", "verbose", "retries", "stall_timeout", "min_free", "max_size"}
-GIVEN_ANEW = {"trials", "epoch_budget", "time_budget"} | HOW_TO_RUN | SLOT_OPTIONS
+GIVEN_ANEW = {"trials", "epoch_budget", "time_budget", "storage"} | HOW_TO_RUN | SLOT_OPTIONS | WATCHERS
 """Options that may be given with --resume; all others belong to the plan, which a resumed search keeps."""
 FLAGS = {"settings": "--set", "tries": "--try"}
 """Options that are spelled differently from their parameter."""
@@ -61,7 +65,7 @@ READERS = {
 
 def new_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
     """The plan that the options ask for, checked as far as can be without torch."""
-    source = find_source(asked.data, asked.image_size)
+    source = find_source(asked.data, asked.image_size, asked.cache_dir)
     usual = ON_DIGITS if source.is_digits else ON_OTHER_DATA
     space = choose_space(asked.space, asked.settings or [], asked.pretrained)
     if not 1 < asked.reduction_factor < math.inf:
@@ -86,7 +90,9 @@ def new_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
         seed=asked.seed,
         name=check_name(asked.name) if asked.name else default_name(space.name, datetime.now(), asked.output),
         output=asked.output.absolute(),
+        storage=storage_folder(asked),
         keep_weights=asked.keep_weights,
+        **watchers(asked),
         wandb=choose_wandb_mode(asked.wandb),
         wandb_project=asked.wandb_project,
     )
@@ -102,6 +108,7 @@ def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
         "data": str(source.root),
         "image_size": source.image_size,
         "cache_dir": str(asked.cache_dir.absolute()) if asked.cache_dir else None,
+        "cache_bytes": parse_size(asked.cache_size, "--cache-size"),
         "skip_bad_images": asked.skip_bad_images,
         "pretrained": pretrained_weights(asked.pretrained),
         "augment": asked.augment,
@@ -156,7 +163,7 @@ def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
         raise UsageError(
             f"{', '.join(changes)}: a resumed search keeps its plan; leave this out, or start a new search"
         )
-    plan = read_experiment(find_experiment(asked.resume, asked.output))
+    plan = known_plan(asked)
     if plan.scheduler in NOT_RESUMED:
         raise UsageError(
             f"--resume {asked.resume}: Ray can't take up an interrupted --scheduler {plan.scheduler}; "
@@ -169,9 +176,57 @@ def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
             raise UsageError(f"{flag}: --scheduler {plan.scheduler} can't be given more; start a new search")
         if before is not None and value < before:
             raise UsageError(f"{flag} {value}: {plan.name} has {before}; a resumed search can have more")
+    changed |= watchers(asked)
     if asked.time_budget is not None:
         changed["time_budget_s"] = parse_duration(asked.time_budget)
-    return plan.model_copy(update=changed), find_source(Path(plan.trial["data"]), plan.trial["image_size"])
+    cache_dir = plan.trial["cache_dir"] and Path(plan.trial["cache_dir"])
+    return plan.model_copy(update=changed), find_source(plan.trial["data"], plan.trial["image_size"], cache_dir)
+
+
+def known_plan(asked: SimpleNamespace) -> SearchPlan:
+    """The plan of the experiment in `--output`, whose records are brought from its storage where that is further."""
+    if asked.storage is not None:
+        place = open_place(asked.storage, "--storage") / asked.resume
+        bring_records_home(place, asked.output.absolute() / asked.resume, Console(quiet=asked.quiet))
+    plan = read_experiment(find_experiment(asked.resume, asked.output))
+    if asked.storage is not None:
+        return plan.model_copy(update={"storage": storage_folder(asked)})
+    if plan.place is not None:
+        bring_records_home(plan.place, plan.folder, Console(quiet=asked.quiet))
+    return read_experiment(plan.folder)
+
+
+def storage_folder(asked: SimpleNamespace) -> str | None:
+    """`--storage` as it is kept: an address, or an absolute path; None where it is `--output`."""
+    if asked.storage is None:
+        return None
+    place = open_place(asked.storage, "--storage")
+    return None if place == asked.output.absolute() else str(place)
+
+
+def check_slots(asked: SimpleNamespace) -> None:
+    """Refuse two numbers of trials at once."""
+    if asked.concurrent and asked.max_slots:
+        raise UsageError(
+            f"--max-slots {asked.max_slots}: --concurrent {asked.concurrent} says already how many trials run at once; "
+            "leave one out"
+        )
+
+
+def watchers(asked: SimpleNamespace) -> dict[str, str]:
+    """Where else the study and the metrics are to be seen, of the options that are given; all that needs is there."""
+    if asked.dashboard:
+        from tuning.watch_pages import check_pages
+
+        check_pages()
+    given = {}
+    if asked.study is not None:
+        from tuning.study_database import check_study_address
+
+        given["study"] = check_study_address(asked.study)
+    if asked.mlflow is not None:
+        given["mlflow"] = check_mlflow(asked.mlflow)
+    return given
 
 
 def precautions(asked: SimpleNamespace) -> Precautions:

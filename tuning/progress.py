@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray.tune import Callback
@@ -72,6 +71,8 @@ class Progress(Callback):
         self.epochs_here = 0
         self.next_summary = self.started + SUMMARY_EVERY_S
         self.trials: dict[str, TrialView] = {}
+        self.statuses: dict[str, str] = {}
+        """Of each trial in Ray's terms, at the last look."""
         self.log = DecisionLog(plan.folder)
         self.decisions: list[Decision] = []
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=2, transient=False)
@@ -114,7 +115,7 @@ class Progress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial failed, and is tried again unless that was the last time."""
-        final = Path(str(trial.path), FAILURE).exists()
+        final = (self.plan.folder / str(trial) / FAILURE).exists()
         self._view(trial, Trial.ERROR if final else Trial.PENDING)
         self.say(f"{trial} {'failed' if final else 'broke and is tried again'}: {failure_reason(trial)}")
 
@@ -125,7 +126,9 @@ class Progress(Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ray's loop went round once."""
         for trial in trials:
-            self._view(trial)
+            if self.statuses.get(trial.trial_id) != trial.status:
+                self.statuses[trial.trial_id] = trial.status
+                self._view(trial)
         if time.monotonic() >= self.next_summary:
             self.next_summary = time.monotonic() + SUMMARY_EVERY_S
             for line in self.summary():
@@ -154,6 +157,16 @@ class Progress(Callback):
         of_all = "" if self.expected_epochs is None else f" of about {self.expected_epochs:.0f}"
         return f"{done}{of_all} epochs, {clock(elapsed)} used, {self._left(elapsed, done)}"
 
+    def spent(self) -> dict[str, float]:
+        """Of each budget that the search has, by its kind, the share that is used up."""
+        shares = {}
+        if self.expected_epochs:
+            done = sum(len(view.top1) for view in self.trials.values())
+            shares["epochs"] = done / self.expected_epochs
+        if self.plan.time_budget_s:
+            shares["time"] = (time.monotonic() - self.started) / self.plan.time_budget_s
+        return shares
+
     def _left(self, elapsed: float, done: int) -> str:
         limit = self.plan.time_budget_s
         estimates = [limit - elapsed] if limit else []
@@ -165,7 +178,6 @@ class Progress(Callback):
         """The live display."""
         views = list(self.trials.values())
         states = Counter(view.state for view in views)
-        done = sum(len(view.top1) for view in views)
         trials = Table(box=None, pad_edge=False, header_style="dim")
         for state in STATES:
             trials.add_column(state, justify="right")
@@ -180,7 +192,7 @@ class Progress(Callback):
         found = f"{best.top1:.1%} by {best.name} at epoch {best.epoch}" if best else "no epoch finished yet"
         return Group(
             Text.assemble(("search ", "bold"), self.plan.name, ("   dashboard ", "dim"), self.dashboard),
-            self._bar(done),
+            self._bar(),
             Text.assemble(("best so far ", "bold"), (found, "green" if best else "")),
             trials,
             rungs if rungs.row_count else Text(""),
@@ -202,11 +214,9 @@ class Progress(Callback):
         self.decisions += self.log.read_new()
         return rung_table(self.decisions, self.plan.rungs)
 
-    def _bar(self, done: int) -> Table:
+    def _bar(self) -> Table:
         bar = Table.grid(padding=(0, 2))
-        share = done / self.expected_epochs if self.expected_epochs else 0.0
-        if self.plan.time_budget_s:
-            share = max(share, (time.monotonic() - self.started) / self.plan.time_budget_s)
+        share = max(self.spent().values(), default=0.0)
         bar.add_row(ProgressBar(total=1, completed=min(1, share), width=30), self.budget_line())
         return bar
 

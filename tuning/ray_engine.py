@@ -14,6 +14,7 @@ from tuning.engine import Action, Status
 from tuning.executor import Executor
 from tuning.failures import end_if_disk_is_full, failure_reason, write_failure
 from tuning.ray_trials import make_trial, trial_from_files, write_configuration
+from tuning.slots import Places, request, take_back
 
 ACTIONS = {
     Action.CONTINUE: TrialScheduler.CONTINUE,
@@ -50,6 +51,7 @@ class EngineGenerator(SearchGenerator):
         executor: Executor,
         is_held: Callable[[], bool] = lambda: False,
         is_stopped: Callable[[], bool] = lambda: False,
+        places: Places | None = None,
     ) -> None:
         super().__init__(EngineSearcher())
         self.executor = executor
@@ -57,18 +59,23 @@ class EngineGenerator(SearchGenerator):
         """Whether no trial may begin; Ray asks each second while none runs."""
         self.is_stopped = is_stopped
         """Whether the search was told to stop, which Ray itself doesn't notice while it waits for a trial."""
+        self.places = places
+        """On a cluster: what gives each trial a place of its own kind."""
 
     def create_trial_if_possible(self, experiment_spec: dict) -> Trial | None:
         """Ray asks for a trial to run."""
         key = self.executor.next_back()
         if key is not None:
-            return trial_from_files(experiment_spec, self._parser, self.executor.read(key))
+            return trial_from_files(self._on_a_place(experiment_spec, key), self._parser, self.executor.read(key))
         new = None if self.is_held() else self.executor.start()
         if new is None:
             return None
-        trial = make_trial(experiment_spec, self._parser, new)
-        self.executor.folders[new.key] = write_configuration(trial)
+        trial = make_trial(self._on_a_place(experiment_spec, new.key), self._parser, new)
+        self.executor.folders[new.key] = write_configuration(trial, self.executor.plan.folder)
         return trial
+
+    def _on_a_place(self, spec: dict, key: str) -> dict:
+        return spec if self.places is None else spec | {"resources_per_trial": request(self.places.take(key))}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """A trial ended; of one that broke the scheduler hears more."""
@@ -83,9 +90,10 @@ class EngineGenerator(SearchGenerator):
 class EngineScheduler(FIFOScheduler):
     """Pauses trials at their rung and promotes them as the engine says; ends those that are left at the end."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, places: Places | None = None) -> None:
         super().__init__()
         self.executor = executor
+        self.places = places
         self._metric = metrics.SCORE
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
@@ -97,17 +105,21 @@ class EngineScheduler(FIFOScheduler):
         reason = failure_reason(trial)
         end_if_disk_is_full(reason)
         if not self.executor.fail(trial.trial_id, reason):
-            write_failure(trial)
+            write_failure(trial, self.executor.plan.folder)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The paused trial that a free slot goes on with. Ray has to have saved it before it can run again."""
         engine = self.executor.engine
+        self._take_back_lost(tune_controller)
         paused = {trial.trial_id: trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PAUSED}
         self.executor.look_at_the_clock()
         move = engine.next_move() if self.executor.has_free_slot else None
         if move is not None and move.key in paused:
             engine.promote()
-            return paused[move.key]
+            trial = paused[move.key]
+            if self.places is not None:
+                trial.update_resources(request(self.places.take(trial.trial_id)))
+            return trial
         over = engine.finished
         for key, trial in paused.items():
             if over or engine.trials[key].status is Status.ENDED:
@@ -115,3 +127,11 @@ class EngineScheduler(FIFOScheduler):
                 if trial.status == Trial.PAUSED:  # Ray keeps what was raised to itself, and would ask again for ever
                     raise TuneError(failure_reason(trial))
         return None
+
+    def _take_back_lost(self, tune_controller: Any) -> None:
+        """Trials that wait for a place which is gone go on elsewhere."""
+        if self.places is None:
+            return
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.status == Trial.PENDING and self.places.is_lost(trial.trial_id):
+                take_back(tune_controller._tune_controller, trial)

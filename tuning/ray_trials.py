@@ -40,19 +40,19 @@ def trial_from_files(spec: dict[str, Any], parser: Any, past: PastTrial) -> Tria
     trial = make_trial(spec, parser, NewTrial(past.key, past.number, past.config))
     checkpoints: Any = trial.run_metadata.checkpoint_manager
     storage: Any = trial.storage
-    drop_broken(past.folder)
-    for folder in whole_checkpoints(past.folder):
+    drop_broken(past.kept)
+    for folder in whole_checkpoints(past.kept):
         record = dict(past.records.get(checkpoint_epoch(folder), {}))
-        checkpoints.register_checkpoint(_TrainingResult(Checkpoint.from_directory(str(folder)), record))
+        checkpoint = Checkpoint(str(folder) if isinstance(folder, Path) else folder.path, storage.storage_filesystem)
+        checkpoints.register_checkpoint(_TrainingResult(checkpoint, record))
         trial.run_metadata.last_result = record
         storage.current_checkpoint_index = int(folder.name.split("_")[-1])
     return trial
 
 
-def write_configuration(trial: Trial) -> Path:
-    """Make the trial's folder, with its params.json: from then on it has started. Returns the folder."""
-    storage: Any = trial.storage
-    folder = Path(storage.experiment_fs_path, str(trial))
+def write_configuration(trial: Trial, experiment: Path) -> Path:
+    """Make the trial's folder below `experiment`, with its params.json: from then on it has started."""
+    folder = experiment / str(trial)
     folder.mkdir(exist_ok=True)
     write_text(folder / PARAMS, configuration_text(trial.config))
     return folder

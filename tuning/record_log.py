@@ -22,8 +22,10 @@ class RecordLog(JsonLoggerCallback):
     the copy back: the epochs since are lost. So are all epochs since the last copy when the process is killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
+        self.folder = folder
+        """Of the experiment, on this machine."""
         self._trial_files: dict[Trial, Any] = {}
         self.last: dict[Trial, int] = {}
         """The last epoch in each trial's file."""
@@ -33,8 +35,7 @@ class RecordLog(JsonLoggerCallback):
         self.log_trial_end(trial)
         trial.init_local_path()
         self.update_config(trial, trial.config)
-        storage: Any = trial.storage
-        path = Path(storage.trial_fs_path, EXPR_RESULT_FILE)
+        path = self.folder / str(trial) / EXPR_RESULT_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_half_line(path)
         self.last[trial] = max((record.get(metrics.EPOCH, 0) for record in read_lines(path)), default=0)
@@ -43,8 +44,7 @@ class RecordLog(JsonLoggerCallback):
     def update_config(self, trial: Trial, config: dict) -> None:
         """Write params.json where the experiment is, whole at any time: Ray's copy would be half a file meanwhile."""
         self._trial_configs[trial] = config
-        storage: Any = trial.storage
-        path = Path(storage.trial_fs_path, EXPR_PARAM_FILE)
+        path = self.folder / str(trial) / EXPR_PARAM_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(config, indent=2, sort_keys=True, cls=SafeFallbackEncoder))
 

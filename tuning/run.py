@@ -20,17 +20,20 @@ import typer
 from filelock import FileLock
 from rich.console import Console
 
+from trainable.address import storage_errors
 from trainable.console import INTERRUPTED, UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.digits import write_digits
 from trainable.errors import UserError
+from trainable.experiment_files import bring_home, is_material
 from trainable.experiment_lock import hold_experiment
 from tuning import options
 from tuning.budget import expected_budget
+from tuning.copies import check_storage, kept_in_storage
 from tuning.data import Source
 from tuning.disk import check_disk
 from tuning.overview import print_overview
 from tuning.plan import Precautions, SearchPlan
-from tuning.planning import cut_to_space, new_plan, precautions, resumed_plan
+from tuning.planning import check_slots, cut_to_space, new_plan, precautions, resumed_plan
 from tuning.resources import Hardware, Slots, find_hardware, parse_gpus_per_trial, plan_slots
 from tuning.storage import code_facts, create_experiment, note_resumption, prepare_output
 from tuning.warm_start import describe_earlier, read_earlier
@@ -62,10 +65,13 @@ def main(
     gpus_per_trial: options.GpusPerTrial = "auto",
     cpus_per_trial: options.CpusPerTrial = None,
     concurrent: options.Concurrent = None,
+    max_slots: options.MaxSlots = None,
+    cpu_trials: options.CpuTrials = False,
     address: options.Address = None,
     data: options.DataFolder = None,
     image_size: options.ImageSize = None,
     cache_dir: options.CacheDir = None,
+    cache_size: options.CacheSize = "50GB",
     skip_bad_images: options.SkipBadImages = False,
     pretrained: options.Pretrained = None,
     augment: options.Augment = "full",
@@ -73,12 +79,16 @@ def main(
     precision: options.PrecisionName = "auto",
     name: options.Name = None,
     output: options.Output = Path("runs"),
+    storage: options.Storage = None,
     resume: options.Resume = None,
     retries: options.Retries = 2,
     stall_timeout: options.StallTimeout = None,
     min_free: options.MinFree = "2GB",
     max_size: options.MaxSize = "5GB",
     keep_weights: options.KeepWeights = 10,
+    dashboard: options.Pages = False,
+    study: options.Study = None,
+    mlflow: options.Mlflow = None,
     wandb: options.Wandb = None,
     wandb_project: options.WandbProject = "image-search",
     quiet: options.Quiet = False,
@@ -86,13 +96,14 @@ def main(
 ) -> int:
     """Plan what the options ask for, show it, and run it."""
     asked = SimpleNamespace(**locals())
+    check_slots(asked)
     hardware, care = find_hardware(), precautions(asked)
     gpus = parse_gpus_per_trial(gpus_per_trial)
     plan, source = resumed_plan(asked) if resume is not None else new_plan(asked)
     plan, note = cut_to_space(plan)
     slots = None
     if address is None and (gpus is not None or not hardware.gpu_bytes):  # else Ray or a measurement tells
-        slots = plan_slots(hardware.cpus, len(hardware.gpu_bytes), cpus_per_trial, gpus or 0.0, concurrent)
+        slots = plan_slots(hardware.cpus, len(hardware.gpu_bytes), cpus_per_trial, gpus or 0.0, concurrent, max_slots)
     disk = check_disk(plan, slots.concurrent if slots else max(1, len(hardware.gpu_bytes)), care)
     if dry_run or not quiet:
         print_overview(Console(), plan, source, hardware, slots, disk, note)
@@ -111,12 +122,15 @@ def run(
     console = Console(quiet=asked.quiet)
     if asked.resume is None:
         prepare_output(plan)
+        check_storage(plan)
+        check_study(plan)
     if source.is_digits:
-        write_digits(source.root)
+        write_digits(Path(source.root))
     console.print("loading torch, timm and Ray ...", style="dim")
     if asked.address is None:  # before Ray is imported: its servers then listen on 127.0.0.1 alone
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    from tuning.ray_watch import open_to_strangers  # ten seconds of imports, with the next
+    from tuning.cluster import check_nodes  # ten seconds of imports, with the next two
+    from tuning.ray_watch import open_to_strangers
     from tuning.search import gpu_slots, prepare_data, run_search, start_ray
 
     facts = prepare_data(plan, progress=not asked.quiet) | code_facts()
@@ -127,16 +141,22 @@ def run(
     dashboard = start_ray(asked.address, hardware.cpus, asked.verbose)
     if warning := open_to_strangers(asked.address):
         console.print(warning, style="yellow", highlight=False, soft_wrap=True)
-    console.print(f"Ray dashboard: {dashboard} (asks for the token in ~/.ray/auth_token)", highlight=False)
+    asks = " (asks for the token in ~/.ray/auth_token)" if dashboard.startswith("http") else ""
+    console.print(f"Ray dashboard: {dashboard}{asks}", highlight=False)
     if slots is None:
-        slots = gpu_slots(plan, asked.gpus_per_trial, asked.cpus_per_trial, asked.concurrent)
+        wanted = asked.gpus_per_trial, asked.cpus_per_trial, asked.concurrent, asked.max_slots, asked.cpu_trials
+        slots = gpu_slots(plan, *wanted)
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
+        check_nodes(plan, slots, facts["dataset"], console)
     console.print(f"after any interruption: {resume_command(plan)}", highlight=False, soft_wrap=True)
-    budget = expected_budget(plan, source.train_images, None)
+    budget = expected_budget(plan, source.train_images or 0, None)
     epochs = budget and budget.epochs
-    outcome = run_search(plan, slots, epochs, dashboard, console, asked.resume is not None, earlier, care=care)
-    lock.release()
-    return finish(plan, outcome)
+    with kept_in_storage(plan, lambda text: console.print(text, highlight=False, soft_wrap=True)):
+        outcome = run_search(
+            plan, slots, epochs, dashboard, console, asked.resume is not None, earlier, care=care, pages=asked.dashboard
+        )
+        lock.release()
+        return finish(plan, outcome, console)
 
 
 def open_experiment(plan: SearchPlan, facts: dict[str, Any], asked: SimpleNamespace, console: Console) -> FileLock:
@@ -149,7 +169,15 @@ def open_experiment(plan: SearchPlan, facts: dict[str, Any], asked: SimpleNamesp
     return lock
 
 
-def finish(plan: SearchPlan, outcome: "Outcome") -> int:
+def check_study(plan: SearchPlan) -> None:
+    """UserError where a search that begins can't write to its --study; one that goes on does so without."""
+    if plan.study is not None:
+        from tuning.study_database import open_database
+
+        open_database(plan.study).engine.dispose()
+
+
+def finish(plan: SearchPlan, outcome: "Outcome", console: Console) -> int:
     """Export what the search found and write its report, or say why there is nothing; returns the exit code."""
     if outcome.interrupted:
         print(f"stopped; go on by: {resume_command(plan)}")
@@ -159,6 +187,9 @@ def finish(plan: SearchPlan, outcome: "Outcome") -> int:
         raise UserError(f"three trials in a row failed alike: {outcome.stopped_by}; {what_next}")
     if not outcome.scored:
         raise UserError(f"no trial finished an epoch, {outcome.failed} failed; see {plan.folder}/*/failure.txt")
+    if plan.place is not None:
+        with storage_errors("--storage", plan.storage):
+            bring_home(plan.place, plan.folder, is_material, console)
     code = analyse("export", plan)
     code = analyse("report", plan) or code
     print(f"{'resume':8} {resume_command(plan)}")
@@ -173,6 +204,7 @@ def analyse(command: str, plan: SearchPlan) -> int:
 def resume_command(plan: SearchPlan) -> str:
     """What goes on with the search, with the folder of experiments where it isn't the usual one."""
     option = "" if plan.output == Path("runs").absolute() else f" --output {plan.output}"
+    option += f" --storage {plan.storage}" if plan.storage else ""
     return f"python -m tuning.run --resume {plan.name}{option}"
 
 

@@ -1,14 +1,14 @@
 """Runs a planned search on Ray Tune, from `ray.init` to the last trial; a resumed one goes on where it was."""
 
 import logging
-import math
 import os
+import re
 import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,28 +26,36 @@ from trainable.config import ARCHITECTURES, TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.errors import UserError
 from trainable.probe import measure_peak_bytes
+from trainable.sizes import size_text
 from trainable.trial import Trial
 from trainable.versions import library_versions
+from tuning.cluster import plan_cluster, read_nodes
 from tuning.executor import Executor
 from tuning.failures import FailureLog, is_disk_full, lost_processes_are_failures
+from tuning.monitoring import Metrics
 from tuning.past import PastTrial, check_space, mend, read_past, trial_folders
-from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations, size_text
+from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations
 from tuning.progress import Progress
 from tuning.ray_engine import EngineGenerator, EngineScheduler
 from tuning.ray_watch import RayWatch
 from tuning.record_log import RecordLog, TensorBoardLog
-from tuning.resources import Slots, gpu_fraction, parse_gpus_per_trial, plan_slots
+from tuning.resources import Rule, Slots, cores_for_at_most, parse_gpus_per_trial
 from tuning.scheduler import make_scheduler
 from tuning.searcher import ResumingGenerator, make_searcher
+from tuning.slots import Places, SlotWatch
 from tuning.stalls import StallWatch
 from tuning.storage import experiment_id
-from tuning.tracking import wandb_callback
+from tuning.tracking import trackers
 from tuning.warm_start import Earlier
+from tuning.watch_pages import watched_study
 from tuning.weights import WeightKeeper
 
 TOGETHER = ("hyperband", "pbt")
 """Schedulers that need all trials from the start, to fill HyperBand's brackets or to be the population: the sampler
 proposes them before it sees a score."""
+
+MOST_AT_ONCE = 10_000
+"""Trials that Ray may prepare at once where nodes may join; the engine gives no more than have a slot."""
 
 RAY_TOKEN = Path.home() / ".ray" / "auth_token"
 
@@ -69,7 +77,14 @@ def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
     config = TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs})
     check_architectures(architectures_of(plan.space))
     dataset = open_dataset(
-        config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images, progress=progress
+        config.data,
+        config.image_size,
+        config.seed,
+        config.cache_dir,
+        config.skip_bad_images,
+        progress,
+        config.cache_bytes,
+        fresh=True,
     )
     return {
         "dataset": dataset.cache.fingerprint,
@@ -103,13 +118,26 @@ def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
             context = ray.init(address=address, **shared)
         else:
             here = "local"  # without it Ray would join a cluster that runs on this machine
-            context = ray.init(here, num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **shared)
+            host = os.environ.get("DASHBOARD_HOST", "127.0.0.1")  # a container publishes it from all its addresses
+            context = ray.init(here, num_cpus=cpus, include_dashboard=True, dashboard_host=host, **shared)
     except ConnectionError:
         raise UserError(f"--address {address}: no Ray cluster answers there; start one by `ray start --head`") from None
+    except RuntimeError as error:
+        if not (versions := other_versions(str(error))):
+            raise
+        raise UserError(f"--address {address}: {versions}; install the same versions on both sides") from None
     if not verbose:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # Progress tells of failures, in a line
     hide_token()
     return f"http://{context.dashboard_url}" if context.dashboard_url else "not running"
+
+
+def other_versions(error: str) -> str | None:
+    """`the cluster has Ray 2.50.0 and Python 3.12.1, this machine ...`, where that is what Ray complains of."""
+    found = re.findall(r"(?:Ray|Python): (\S+)", error)
+    if "Version mismatch" not in error or len(found) != 4:
+        return None
+    return "the cluster has Ray {} and Python {}, this machine Ray {} and Python {}".format(*found)
 
 
 def hide_token() -> None:
@@ -118,20 +146,19 @@ def hide_token() -> None:
         RAY_TOKEN.chmod(0o600)
 
 
-def gpu_slots(plan: SearchPlan, gpus_per_trial: str, cpus_per_trial: float | None, concurrent: int | None) -> Slots:
-    """Slots on the resources that Ray has; `auto` measures what the space's largest configuration needs of a GPU."""
-    cpus, gpus = (ray.cluster_resources().get(kind, 0.0) for kind in ("CPU", "GPU"))
-    share = parse_gpus_per_trial(gpus_per_trial)
-    if share is None:
-        share = measured_fraction(plan) if gpus else 0.0
-    return plan_slots(cpus, gpus, cpus_per_trial, share, concurrent)
-
-
-def measured_fraction(plan: SearchPlan) -> float:
-    """The smallest 1/n of a GPU for two training steps of the largest configuration. Not yet run on a GPU."""
-    measure = ray.remote(num_gpus=1, max_calls=1)(measure_peak_bytes)
-    peak_bytes, total_bytes = ray.get(measure.remote(largest_configurations(plan)))
-    return gpu_fraction(peak_bytes, total_bytes)
+def gpu_slots(
+    plan: SearchPlan,
+    gpus_per_trial: str,
+    cpus_per_trial: float | None,
+    concurrent: int | None,
+    max_slots: int | None = None,
+    cpu_trials: bool = False,
+) -> Slots:
+    """Slots on the nodes that Ray has; `auto` measures what the largest configuration needs of each type of GPU."""
+    share, alike = parse_gpus_per_trial(gpus_per_trial), not plan.decides_itself
+    rule = Rule(share, cpus_per_trial, concurrent, max_slots, cpu_trials, alike)
+    slots = plan_cluster(rule, largest_configurations(plan), measure_peak_bytes)
+    return slots._replace(concurrent=max_slots) if alike and max_slots else slots  # Ray lets what doesn't fit wait
 
 
 def run_search(
@@ -144,6 +171,7 @@ def run_search(
     earlier: Sequence[Earlier] = (),
     trainable: type[tune.Trainable] = Trial,
     care: Precautions = Precautions(),
+    pages: bool = False,
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
     experiment = experiment_id(plan.folder)
@@ -157,19 +185,30 @@ def run_search(
         with full_disk_is_told(plan):
             executor = Executor(plan, slots.concurrent, past, earlier, care.retries, progress.say)
     ended = executor.ended(past) if executor else [trial for trial in past if trial.ended]
-    weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended)
-    callbacks: list[Callback] = [RecordLog(), TensorBoardLog(), progress, weights]
-    callbacks += [StallWatch(care.stall_timeout_s, progress.say), RayWatch(plan.name)]
-    if plan.wandb != "off":
-        callbacks.append(wandb_callback(plan))
+    weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended, plan.place)
+    callbacks: list[Callback] = [RecordLog(plan.folder), TensorBoardLog(), progress, weights]
+    callbacks += [StallWatch(plan.folder, care.stall_timeout_s, progress.say), RayWatch(plan.name)]
+    callbacks += [Metrics(progress, slots.concurrent), *trackers(plan, progress.say)]
+    places = None
+    if executor is not None and slots.rule is not None:
+        places = Places(slots.kinds, executor.occupies)
+        largest = largest_configurations(plan)
+        callbacks.append(SlotWatch(slots.rule, places, executor, largest, measure_peak_bytes, progress.say))
     if executor is None:
-        callbacks.insert(0, FailureLog())  # before `progress` tells of them
-    with full_disk_is_told(plan), progress, clean_stop() as interrupt, lost_processes_are_failures():
-        searcher, scheduler = make_deciders(plan, slots, past, executor, weights.is_held, interrupt.is_set)
+        callbacks.insert(0, FailureLog(plan.folder))  # before `progress` tells of them
+    with (
+        full_disk_is_told(plan),
+        progress,
+        clean_stop() as interrupt,
+        lost_processes_are_failures(),
+        ExitStack() as stack,
+    ):
+        searcher, scheduler = make_deciders(plan, slots, past, executor, weights.is_held, interrupt.is_set, places)
+        stack.enter_context(watched_study(plan, experiment, pages, progress.say))
         tune.run(
             trainable,
             name=plan.name,
-            storage_path=str(plan.output),
+            storage_path=plan.storage or str(plan.output),
             config=plan.trial | plan.space.fixed | {"epochs": plan.epochs},
             num_samples=plan.trials or -1,
             search_alg=searcher,
@@ -188,7 +227,7 @@ def run_search(
         )
         if executor is not None and not interrupt.is_set():
             executor.end_rest()
-    now = read_past(plan.folder, experiment)
+    now = read_past(plan.folder, experiment, plan.place)
     failed = sum(trial.failed for trial in now)
     scored = sum(bool(trial.records) and not trial.failed for trial in now)
     return Outcome(scored, failed, interrupt.is_set(), executor.stopped_by if executor else None)
@@ -213,9 +252,9 @@ def full_disk_is_told(plan: SearchPlan) -> Iterator[None]:
 def mended(plan: SearchPlan, experiment: str, console: Console) -> list[PastTrial]:
     """The trials of an interrupted search, after a look into their files."""
     for path in track(trial_folders(plan.folder), "checking checkpoints ...", console=console, transient=True):
-        for name in mend(path, experiment):
+        for name in mend(path, experiment, plan.place):
             console.print(f"{path.name}/{name} isn't what was written: what was before it counts", highlight=False)
-    past = read_past(plan.folder, experiment)
+    past = read_past(plan.folder, experiment, plan.place)
     check_space(past, plan)
     epochs = sum(len(trial.records) for trial in past)
     console.print(f"resumed: {len(past)} trials with {epochs} epochs are known", highlight=False)
@@ -224,9 +263,7 @@ def mended(plan: SearchPlan, experiment: str, console: Console) -> list[PastTria
 
 def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:
     """What Ray reserves for a trial; where nothing else limits the trials at once, so much that no more fit."""
-    cpus = slots.cpus_per_trial
-    if plan.scheduler in TOGETHER:
-        cpus = max(cpus, math.floor(1e4 * ray.cluster_resources()["CPU"] / slots.concurrent) / 1e4)
+    cpus = cores_for_at_most(read_nodes(), slots) if plan.scheduler in TOGETHER else slots.cpus_per_trial
     return {"cpu": cpus, "gpu": slots.gpus_per_trial}
 
 
@@ -237,17 +274,19 @@ def make_deciders(
     executor: Executor | None,
     is_held: Callable[[], bool],
     is_stopped: Callable[[], bool],
+    places: Places | None,
 ) -> tuple[SearchAlgorithm, TrialScheduler]:
     """What proposes and what schedules: both ask our engine, or both are Ray's own."""
     together = plan.scheduler in TOGETHER
     # Trials that Ray prepares at once: as many as may run, else the first ones start one by one.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.trials if together else slots.concurrent)
+    at_once = slots.concurrent if places is None else MOST_AT_ONCE
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.trials if together else at_once)
     if executor is not None:
-        return EngineGenerator(executor, is_held, is_stopped), EngineScheduler(executor)
+        return EngineGenerator(executor, is_held, is_stopped, places), EngineScheduler(executor, places)
     searcher: Searcher = make_searcher(plan, plan.folder, past)
     if not together:
         searcher = ConcurrencyLimiter(searcher, slots.concurrent)
-    return ResumingGenerator(searcher, past, is_held, is_stopped), make_scheduler(plan, past)
+    return ResumingGenerator(searcher, past, plan.folder, is_held, is_stopped), make_scheduler(plan, past)
 
 
 def trial_name(trial: RayTrial) -> str:

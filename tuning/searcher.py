@@ -63,10 +63,13 @@ class ResumingGenerator(SearchGenerator):
         self,
         searcher: Searcher,
         past: Sequence[PastTrial],
+        folder: Path,
         is_held: Callable[[], bool] = lambda: False,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(searcher)
+        self.folder = folder
+        """Of the experiment."""
         self.is_held = is_held
         """Whether no trial may begin; Ray asks each second while none runs."""
         self.is_stopped = is_stopped
@@ -83,7 +86,7 @@ class ResumingGenerator(SearchGenerator):
             return trial_from_files(experiment_spec, self._parser, past)
         trial = None if self.is_held() else super().create_trial_if_possible(experiment_spec)
         if trial is not None:
-            write_configuration(trial)
+            write_configuration(trial, self.folder)
         return trial
 
     def is_finished(self) -> bool:

@@ -31,7 +31,9 @@ DUMP_S = 3
 class StallWatch(Callback):
     """Ends the process of a trial that reports nothing for too long; what its threads did is kept in its folder."""
 
-    def __init__(self, timeout_s: float | None, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, timeout_s: float | None, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        """Of the experiment."""
         self.timeout_s = timeout_s
         self.say = say
         self.heard: dict[str, float] = {}
@@ -90,7 +92,7 @@ class StallWatch(Callback):
         except RayError:  # the node is gone or hangs too; Ray finds out by itself
             self.say(f"{trial} has reported nothing for {clock(silent)}, and its node doesn't answer")
             return
-        kept = Path(storage.trial_fs_path, STACKS)
+        kept = self.folder / str(trial) / STACKS
         write_text(kept, text)
         self.say(f"{trial} has reported nothing for {clock(silent)}: its process is ended, see {kept}")
 

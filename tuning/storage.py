@@ -6,13 +6,16 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from trainable.errors import UsageError, UserError
 from trainable.files import write_text
 from tuning.plan import SearchPlan
+
+if TYPE_CHECKING:
+    from trainable.address import Place
 
 EXPERIMENT = "experiment.json"
 RESULTS = "result.json"
@@ -144,7 +147,7 @@ def weights_to_keep(scores: dict[str, tuple[float, str]], keep: int) -> set[str]
     return set(ranked[:keep]) | set(best_of_each.values())
 
 
-def prune_weights(checkpoints: Iterable[Path], names: Iterable[str]) -> int:
+def prune_weights(checkpoints: Iterable["Place"], names: Iterable[str]) -> int:
     """Delete the files `names` in each checkpoint folder, keeping predictions and records; returns the bytes freed."""
     freed = 0
     for path in (folder / name for folder in checkpoints for name in names):

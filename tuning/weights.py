@@ -1,22 +1,28 @@
 """Which weights of a search stay on the disk, and what happens where the disk gets full."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from trainable import metrics
+from trainable.address import delete_tree, patiently
 from trainable.files import STATE, WEIGHTS
+from trainable.sizes import size_text
 from tuning.executor import Executor
-from tuning.past import PastTrial, trial_folders, whole_checkpoints
-from tuning.plan import Limits, size_text
+from tuning.past import PastTrial, checkpoints_in, trial_folders, whole_checkpoints
+from tuning.plan import Limits
 from tuning.storage import prune_weights, weights_to_keep
+
+if TYPE_CHECKING:
+    from trainable.address import Place
 
 GIVE_UP_EVERY_S = 10
 """Seconds between two paused trials that end because the disk is full, perhaps not for long and not by our doing."""
@@ -27,7 +33,8 @@ class WeightKeeper(Callback):
 
     What stays: of running trials the two newest checkpoints, of paused ones the newest, of ended ones too if they are
     among the best, but without their state where the full length is reached. Where all checkpoints together are too
-    large, the least promising paused trials end. Where the disk is nearly full, no trial begins.
+    large, the least promising paused trials end. Where the disk is nearly full, no trial begins. What is in a storage
+    elsewhere is listed and deleted in a thread, since Ray's loop can't wait for it.
     """
 
     def __init__(
@@ -37,8 +44,12 @@ class WeightKeeper(Callback):
         say: Callable[[str], None],
         executor: Executor | None = None,
         ended: Iterable[PastTrial] = (),
+        place: "Place | None" = None,
     ) -> None:
         self.folder = folder
+        self.kept: Place = folder if place is None else place
+        """Where the trials' folders with checkpoints are."""
+        self.thread = None if isinstance(self.kept, Path) else ThreadPoolExecutor(1, "storage")
         self.limits = limits
         self.say = say
         self.executor = executor
@@ -47,11 +58,11 @@ class WeightKeeper(Callback):
         }
         """Best top-1 and architecture of each ended trial."""
         self.saved: set[Trial] = set()
-        """Trials that have written a checkpoint since the last look."""
+        """Trials that have written a checkpoint and ran at the last look."""
         self.sizes: dict[str, int] = {}
         """What the checkpoints of each trial take, in bytes."""
         for path in trial_folders(folder):
-            self._measure(path.name)
+            self._do(self._measure, path.name)
         self.pruned: set[str] = set()
         """Ended trials without weights."""
         self.next_end = 0.0
@@ -62,6 +73,7 @@ class WeightKeeper(Callback):
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """A trial has written a checkpoint."""
         self.saved.add(trial)
+        self._do(self._measure, str(trial))  # here, not in each round of Ray's loop for every trial that runs
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """A trial has ended, so the ranking may have changed."""
@@ -84,10 +96,10 @@ class WeightKeeper(Callback):
         return self.is_full
 
     def _look(self) -> None:
-        for trial in self.saved:
+        for trial in [trial for trial in self.saved if trial.status != Trial.RUNNING]:
             if trial.status == Trial.PAUSED and self.executor is not None:  # a population copies older ones
                 self._leave_newest(trial)
-            self._measure(str(trial))
+            self._do(self._measure, str(trial))
         self.saved = {trial for trial in self.saved if trial.status == Trial.RUNNING}
         self._keep_to_the_size()
         self._look_at_the_disk()
@@ -102,16 +114,40 @@ class WeightKeeper(Callback):
             excess -= freed
 
     def _prune(self, name: str, files: Iterable[str]) -> int:
-        """Delete files of a trial's checkpoints; returns their bytes."""
-        freed = prune_weights(sorted((self.folder / name).glob("checkpoint_*")), files)
+        """Delete files of a trial's checkpoints; returns their bytes: of a storage elsewhere, at most so many."""
+        before = self.sizes.get(name, 0)
+        self._do(self._prune_now, name, files)
+        return before if self.thread else before - self.sizes[name]
+
+    def _prune_now(self, name: str, files: Iterable[str]) -> None:
+        prune_weights(checkpoints_in(self.kept / name), files)
         self._measure(name)
-        return freed
 
     def _leave_newest(self, trial: Trial) -> None:
-        for folder in whole_checkpoints(self.folder / str(trial))[:-1]:
-            shutil.rmtree(folder, ignore_errors=True)
-        kept: Any = trial.run_metadata.checkpoint_manager  # would look for them, to delete them itself
-        kept._checkpoint_results = [each for each in kept._checkpoint_results if Path(each.checkpoint.path).is_dir()]
+        kept: Any = trial.run_metadata.checkpoint_manager  # would look for what is deleted, to delete it itself
+        if self.thread is None:
+            for folder in whole_checkpoints(self.folder / str(trial))[:-1]:
+                with suppress(FileNotFoundError):
+                    delete_tree(folder)
+            there = [each for each in kept._checkpoint_results if Path(each.checkpoint.path).is_dir()]
+        else:
+            *older, newest = kept._checkpoint_results or [None]
+            for each in older:
+                self._do(delete_tree, self.kept / str(trial) / Path(each.checkpoint.path).name)
+            there = [newest] if newest else []
+        kept._checkpoint_results = there
+
+    def _do(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Now, or in the thread for a storage elsewhere; weights that an outage saves from being deleted stay."""
+        if self.thread is None:
+            action(*arguments)
+        else:
+            self.thread.submit(patiently, partial(action, *arguments))
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Ray's loop is over: what is to be deleted in a storage is."""
+        if self.thread is not None:
+            self.thread.shutdown()
 
     def _prune_ended(self) -> None:
         without = set(self.scores) - weights_to_keep(self.scores, self.limits.keep)
@@ -121,11 +157,11 @@ class WeightKeeper(Callback):
 
     def _measure(self, name: str) -> None:
         """Note what a trial's checkpoints take; one may be deleted meanwhile."""
-        self.sizes[name] = 0
-        for folder, _, names in os.walk(self.folder / name):
-            for file in names if os.path.basename(folder).startswith("checkpoint_") else ():
-                with suppress(FileNotFoundError):
-                    self.sizes[name] += os.stat(os.path.join(folder, file)).st_size
+        size = 0
+        for path in (self.kept / name).glob("checkpoint_*/*"):
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size
+        self.sizes[name] = size
 
     def _give_up(self, executor: Executor, why: str) -> int | None:
         """End the least promising paused trial; returns the bytes of its weights, None where no trial waits."""

@@ -12,7 +12,7 @@ from trainable.errors import UsageError, UserError
 SHARES = st.floats(0, 0.99)
 CONFIGS = st.builds(
     TrialConfig,
-    data=st.sampled_from([Path("images"), Path("/data/tiny imagenet"), Path("/daten/würfel")]),
+    data=st.sampled_from([Path("images"), Path("/data/tiny imagenet"), Path("/daten/würfel"), "s3://bucket/a.zip"]),
     arch=st.sampled_from(["swin_tiny", "resnet18"]),
     image_size=st.none() | st.integers(8, 1024),
     pretrained=st.booleans() | st.just(Path("/weights/vit.safetensors")),
@@ -50,6 +50,13 @@ def test_a_trials_params_json_is_read(params: Path) -> None:
     config = load_config(params)
     assert (config.data, config.arch, config.lr, config.epochs) == (Path("/images"), "resnet18", 0.01, 7)
     assert config.batch_size == TrialConfig(data="x").batch_size
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/images", "s3://bucket//odd//images.zip", "file:///images/", "gs://b"])
+def test_an_address_of_images_stays_as_it_is(address: str) -> None:
+    config = make_config({"data": address}, "options")
+    assert config.data == address
+    assert json.loads(config.model_dump_json())["data"] == address
 
 
 def test_a_trials_record_is_read_as_well(params: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.gaussian_process import GaussianProcessRegressor
 
 from tuning.curve_model import GROWTH, CurveModel, expected_improvement, normal_scores
 
@@ -72,3 +73,21 @@ def test_the_kernel_is_fitted_anew_when_the_results_have_grown_by_a_factor(data)
     assert model.kernel is kernel
     model.fit(points, scores)
     assert model.kernel is not kernel
+
+
+def test_it_predicts_what_scikit_learn_does_also_with_imagined_results(data):
+    points, scores = data
+    model = CurveModel(first_fit=60)
+    model.fit(points, scores)
+    rng = np.random.default_rng(1)
+    asked, running = rng.uniform(size=(50, 3)), rng.uniform(size=(9, 3))
+    for known in (40, 60):  # the second time with other results: what was kept of the first is no longer true
+        model.condition(points[:known], scores[:known])
+        whole = GaussianProcessRegressor(model.kernel, optimizer=None).fit(points[:known], scores[:known])
+        for found, expected in zip(model.predict(asked), whole.predict(asked, return_std=True), strict=True):
+            assert found == pytest.approx(expected, abs=1e-6)
+        model.imagine(running)
+        imagined = np.concatenate([scores[:known], whole.predict(running)])
+        whole.fit(np.vstack([points[:known], running]), imagined)
+        for found, expected in zip(model.predict(asked), whole.predict(asked, return_std=True), strict=True):
+            assert found == pytest.approx(expected, abs=1e-6)

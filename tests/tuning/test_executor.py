@@ -26,6 +26,13 @@ from tuning.storage import create_experiment, experiment_id
 from tuning.study import journal_storage
 
 
+class NamedTrial(SimpleNamespace):
+    """Ray's trial as far as its failure is told."""
+
+    def __str__(self) -> str:
+        return "0001-swin_tiny"
+
+
 class Controller:
     """The part of Ray's controller that a scheduler calls."""
 
@@ -329,7 +336,7 @@ def test_ray_is_told_nothing_of_a_trial_that_broke_and_its_folder_says_why_once_
     error.write_text("Failure # 1 (occurred at 2026-11-24)\nTraceback\nValueError: a\n")
     folder = executor.plan.folder / "0001-swin_tiny"
     storage = SimpleNamespace(trial_working_directory=str(tmp_path))
-    trial = SimpleNamespace(trial_id=new.key, error_file=str(error), storage=storage, path=str(folder))
+    trial = NamedTrial(trial_id=new.key, error_file=str(error), storage=storage)
     for has_failed in (False, True):
         scheduler.on_trial_error(Controller(), trial)
         generator.on_trial_complete(new.key, None, error=True)
@@ -352,6 +359,24 @@ def test_a_trial_whose_process_ran_out_of_memory_goes_on_once_fewer_run(parts):
     parts.executor.fail(a, "ray.exceptions.OutOfMemoryError")
     assert parts.executor.slots == 1
     assert parts.executor.next_back() == a
+
+
+def test_a_trial_that_ray_loses_touch_with_once_is_not_to_blame(parts):
+    a, executor = parts.controller.trials[0].trial_id, parts.executor
+    unreachable = "The actor 3f9a is unavailable: The actor is temporarily unavailable: RpcError: Socket closed"
+    assert executor.fail(a, unreachable)
+    assert executor.failures[a] == 0
+    assert executor.next_back() == a
+    assert not executor.fail(a, unreachable), "its machine can't be gone twice without an epoch in between"
+
+
+def test_machines_that_come_and_go_do_not_bring_back_what_memory_has_no_room_for(parts):
+    a, executor = parts.controller.trials[0].trial_id, parts.executor
+    executor.fail(a, "ray.exceptions.OutOfMemoryError")
+    executor.resize(5)
+    assert executor.slots == 4
+    executor.resize(0)
+    assert executor.slots == 1, "a trial waits for a node, so that an autoscaler hears of it"
 
 
 def test_room_is_made_by_ending_the_least_promising_paused_trial_which_ray_then_lets_go_of(parts):

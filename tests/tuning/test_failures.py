@@ -83,7 +83,7 @@ def test_a_failed_trial_keeps_its_reason_and_the_end_of_its_output(trial):
     trial.handle_error(task_error(ValueError("boom")))
     (working_folder(trial) / "stderr").write_text("".join(f"line {number}\n" for number in range(100)))
     (working_folder(trial) / "stdout").write_text("a few words\n")
-    write_failure(trial)
+    write_failure(trial, Path(trial.path).parent)
     lines = Path(trial.path, FAILURE).read_text().splitlines()
     assert lines[0] == "ValueError: boom"
     assert lines[1:3] == ["--- the end of stderr", f"line {100 - LOG_TAIL}"]
@@ -92,11 +92,11 @@ def test_a_failed_trial_keeps_its_reason_and_the_end_of_its_output(trial):
 
 def test_output_that_is_no_text_is_kept_as_far_as_it_can_be_read(trial):
     (working_folder(trial) / "stderr").write_bytes(b"\xff\xfe broken\n")
-    write_failure(trial)
+    write_failure(trial, Path(trial.path).parent)
     assert " broken" in Path(trial.path, FAILURE).read_text()
 
 
 def test_where_ray_decides_which_failures_are_final_the_reason_is_kept_too(trial):
     trial.handle_error(task_error(ValueError("boom")))
-    FailureLog().on_trial_error(0, [trial], trial)
+    FailureLog(Path(trial.path).parent).on_trial_error(0, [trial], trial)
     assert Path(trial.path, FAILURE).read_text() == "ValueError: boom\n"

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from search_spaces import get_space, narrow
 from trainable.errors import UsageError
+from trainable.sizes import parse_size, size_text
 from tuning.first import published_configurations
 from tuning.plan import (
     Precautions,
@@ -17,8 +18,6 @@ from tuning.plan import (
     default_name,
     largest_configurations,
     parse_duration,
-    parse_size,
-    size_text,
     usual_first_rung,
 )
 

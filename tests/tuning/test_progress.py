@@ -99,16 +99,18 @@ def test_the_live_display_shows_dashboard_rungs_best_and_budget(plan):
     assert "last decision: 1 promotes, to epoch 2: the most promising (expected improvement 0.250)" in text
 
 
-def test_a_broken_trial_is_said_to_be_tried_again_until_it_has_failed(plan, tmp_path):
-    out = io.StringIO()
+def test_a_broken_trial_is_said_to_be_tried_again_until_it_has_failed(make_plan, tmp_path):
+    out, plan = io.StringIO(), make_plan(output=tmp_path)
+    folder = plan.folder / "0001-vit"
+    folder.mkdir(parents=True)
     progress = Progress(plan, 16, "none", Console(file=out, width=200))
     (tmp_path / "error.txt").write_text("Failure # 1 (occurred at 2026-11-24)\nTraceback\nValueError: boom\n")
-    trial = FakeTrial(trial_id="1", trial_name="0001-vit", status="ERROR", config={}, last_result=None, path=tmp_path)
+    trial = FakeTrial(trial_id="1", trial_name="0001-vit", status="ERROR", config={}, last_result=None)
     trial.error_file = str(tmp_path / "error.txt")
     progress.on_trial_error(0, [trial], trial)
     assert "0001-vit broke and is tried again: ValueError: boom" in out.getvalue()
     assert progress.trials["1"].state == "pending"
-    (tmp_path / FAILURE).write_text("ValueError: boom")
+    (folder / FAILURE).write_text("ValueError: boom")
     progress.on_trial_error(0, [trial], trial)
     assert "0001-vit failed: ValueError: boom" in out.getvalue()
     assert progress.trials["1"].state == "failed"

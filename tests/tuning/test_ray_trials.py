@@ -47,10 +47,10 @@ def test_a_new_trial_has_our_id_its_number_in_its_name_and_the_shared_values(mad
 
 def test_a_trial_has_started_once_its_configuration_is_written(made):
     trial = made.new(1, arch="vit")
-    folder = write_configuration(trial)
+    folder = write_configuration(trial, made.plan.folder)
     assert folder == made.plan.folder / "0001-vit"
     assert json.loads((folder / PARAMS).read_text()) == trial.config
-    assert write_configuration(trial) == folder
+    assert write_configuration(trial, made.plan.folder) == folder
     assert [path.name for path in folder.iterdir()] == [PARAMS]
 
 

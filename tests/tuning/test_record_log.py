@@ -19,7 +19,8 @@ def trial(tmp_path, monkeypatch) -> Trial:
     session = str(tmp_path / "session")
     monkeypatch.setattr("ray.train._internal.storage._get_ray_train_session_dir", lambda: session)
     storage = StorageContext(str(tmp_path), "exp")
-    trial = Trial("nothing", storage=storage, trial_dirname_creator=lambda _: "0001-vit", stub=True)
+    names = {"trial_dirname_creator": lambda _: "0001-vit", "trial_name_creator": lambda _: "0001-vit"}
+    trial = Trial("nothing", storage=storage, stub=True, **names)
     trial.init_local_path()
     return trial
 
@@ -51,7 +52,7 @@ def copy_staging(trial: Trial) -> None:
 
 
 def test_no_epoch_is_lost_when_a_trial_goes_on_after_a_pause(trial, tmp_path):
-    log_a_pause(RecordLog(), trial)
+    log_a_pause(RecordLog(tmp_path / "exp"), trial)
     assert epochs(tmp_path) == [1, 2, 3, 4]
 
 
@@ -62,7 +63,7 @@ def test_rays_own_logger_loses_the_epochs_since_the_last_copy(trial, tmp_path):
 
 
 def test_a_record_is_in_the_experiments_folder_before_any_copy(trial, tmp_path):
-    log = RecordLog()
+    log = RecordLog(tmp_path / "exp")
     log.log_trial_start(trial)
     log.log_trial_result(1, trial, {metrics.EPOCH: 1})
     assert epochs(tmp_path) == [1]
@@ -73,7 +74,7 @@ def test_a_record_is_in_the_experiments_folder_before_any_copy(trial, tmp_path):
 
 
 def test_each_epoch_is_written_before_the_next_call(trial, tmp_path):
-    log = RecordLog()
+    log = RecordLog(tmp_path / "exp")
     log.log_trial_start(trial)
     for epoch in (1, 2, 3):
         log.log_trial_result(epoch, trial, {metrics.EPOCH: epoch})
@@ -82,13 +83,13 @@ def test_each_epoch_is_written_before_the_next_call(trial, tmp_path):
 
 
 def test_the_half_line_of_a_killed_search_is_dropped_when_its_trial_goes_on(trial, tmp_path):
-    log = RecordLog()
+    log = RecordLog(tmp_path / "exp")
     log.log_trial_start(trial)
     log.log_trial_result(1, trial, {metrics.EPOCH: 1})
     with (tmp_path / "exp/0001-vit/result.json").open("a") as file:
         file.write('{"epoch": 2, "select_top1": 0.')
     log.log_trial_end(trial)
-    again = RecordLog()
+    again = RecordLog(tmp_path / "exp")
     again.log_trial_start(trial)
     again.log_trial_result(2, trial, {metrics.EPOCH: 2})
     again.log_trial_end(trial)
@@ -96,12 +97,12 @@ def test_the_half_line_of_a_killed_search_is_dropped_when_its_trial_goes_on(tria
 
 
 def test_an_epoch_that_is_trained_again_takes_the_place_of_the_first_and_of_what_came_after(trial, tmp_path):
-    log = RecordLog()
+    log = RecordLog(tmp_path / "exp")
     log.log_trial_start(trial)
     for epoch in (1, 2, 3):
         log.log_trial_result(epoch, trial, {metrics.EPOCH: epoch, "run": "first"})
     log.log_trial_end(trial)
-    again = RecordLog()
+    again = RecordLog(tmp_path / "exp")
     again.log_trial_start(trial)
     again.log_trial_result(2, trial, {metrics.EPOCH: 2, "run": "second"})
     again.log_trial_result(3, trial, {metrics.EPOCH: 3, "run": "second"})
@@ -115,8 +116,8 @@ def test_an_epoch_that_is_trained_again_takes_the_place_of_the_first_and_of_what
     ]
 
 
-def test_the_file_of_a_trial_that_has_ended_is_closed(trial):
-    log = RecordLog()
+def test_the_file_of_a_trial_that_has_ended_is_closed(trial, tmp_path):
+    log = RecordLog(tmp_path / "exp")
     log.log_trial_start(trial)
     file = log._trial_files[trial]
     log.log_trial_end(trial)
@@ -126,7 +127,7 @@ def test_the_file_of_a_trial_that_has_ended_is_closed(trial):
 
 def test_rays_copy_never_meets_the_configuration(trial, tmp_path):
     """A trial that is tried again is read from it just then."""
-    log = RecordLog()
+    log = RecordLog(tmp_path / "exp")
     log.log_trial_start(trial)
     log.log_trial_end(trial)
     assert json.loads((tmp_path / "exp/0001-vit/params.json").read_text()) == trial.config

@@ -116,7 +116,7 @@ def test_trials_that_were_cut_off_go_on_first_and_new_ones_count_on(plan, ray_sp
     unfinished = leave_trial(plan.folder, 2, proposal(plan, 1e-4), [0.3])
     past, spec = past_of(plan), ray_spec(plan)
     limited = ConcurrencyLimiter(make_searcher(plan, plan.folder, past), 2)
-    generator = ResumingGenerator(limited, past)
+    generator = ResumingGenerator(limited, past, plan.folder)
     old = generator.create_trial_if_possible(spec)
     assert old.trial_id == past[1].key
     assert old.checkpoint.path == str(unfinished / "checkpoint_000000")
@@ -132,7 +132,7 @@ def test_trials_that_were_cut_off_go_on_first_and_new_ones_count_on(plan, ray_sp
 def test_a_search_whose_trials_were_only_cut_off_is_not_finished(plan, leave_trial, ray_spec):
     leave_trial(plan.folder, 1, proposal(plan, 1e-4), [0.3])
     past = past_of(plan)
-    generator = ResumingGenerator(make_searcher(plan, plan.folder, past), past)
+    generator = ResumingGenerator(make_searcher(plan, plan.folder, past), past, plan.folder)
     generator.set_finished()
     assert not generator.is_finished()
     generator.create_trial_if_possible(ray_spec(plan))
@@ -142,7 +142,7 @@ def test_a_search_whose_trials_were_only_cut_off_is_not_finished(plan, leave_tri
 def test_nothing_new_begins_where_the_disk_is_full_but_what_was_cut_off_goes_on(plan, leave_trial, ray_spec):
     leave_trial(plan.folder, 1, proposal(plan, 1e-4), [0.3])
     past, full = past_of(plan), [True]
-    generator = ResumingGenerator(make_searcher(plan, plan.folder, past), past, lambda: full[0])
+    generator = ResumingGenerator(make_searcher(plan, plan.folder, past), past, plan.folder, lambda: full[0])
     assert str(generator.create_trial_if_possible(ray_spec(plan))).startswith("0001-")
     assert generator.create_trial_if_possible(ray_spec(plan)) is None
     full[0] = False

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -106,18 +107,18 @@ def heard(watch: StallWatch, key: str, seconds: float) -> None:
 
 
 def test_a_trial_may_be_silent_as_long_as_was_asked():
-    watch = StallWatch(7, print)
+    watch = StallWatch(Path("runs"), 7, print)
     heard(watch, "a", 1000)
     assert watch.limit("a") == 7
     assert watch.limit("b") == 7
 
 
 def test_before_any_epoch_has_ended_a_trial_may_be_silent_for_hours():
-    assert StallWatch(None, print).limit("a") == FIRST_EPOCH_S
+    assert StallWatch(Path("runs"), None, print).limit("a") == FIRST_EPOCH_S
 
 
 def test_a_trial_may_be_silent_for_many_of_its_longest_epochs_but_not_for_less_than_minutes():
-    watch = StallWatch(None, print)
+    watch = StallWatch(Path("runs"), None, print)
     for seconds in (1, 500, 2):
         heard(watch, "a", seconds)
     heard(watch, "b", 1)
@@ -126,14 +127,14 @@ def test_a_trial_may_be_silent_for_many_of_its_longest_epochs_but_not_for_less_t
 
 
 def test_a_trial_without_an_epoch_is_measured_by_the_longest_of_the_others():
-    watch = StallWatch(None, print)
+    watch = StallWatch(Path("runs"), None, print)
     heard(watch, "a", 100)
     heard(watch, "b", 300)
     assert watch.limit("c") == LONGEST_EPOCHS * 300
 
 
 def test_only_a_running_trial_that_has_been_heard_before_can_be_too_silent():
-    watch, ended = StallWatch(0.0, print), []
+    watch, ended = StallWatch(Path("runs"), 0.0, print), []
     watch.end = lambda trial, silent: ended.append(trial.trial_id)
     trials = [SimpleNamespace(trial_id=key, status=status) for key, status in (("a", "RUNNING"), ("b", "PAUSED"))]
     watch.on_step_end(0, trials)

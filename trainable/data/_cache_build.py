@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.data._progress import reporter
+from trainable.data._room import MANIFEST
 from trainable.data.decode import BadImage, read_image
 from trainable.errors import UserError
 from trainable.files import tree_to_disk
 
-IMAGES, INDEX, MANIFEST = "images.npy", "index.json", "manifest.json"
+IMAGES, INDEX = "images.npy", "index.json"
 BATCH = 256
 """Images that are decoded ahead of the writer; bounds the memory."""
 CHUNK = 16
@@ -44,7 +45,7 @@ def build(
     `about` is what the manifest says besides. Raises UserError where the disk has too little room, OSError where the
     folder can't be written.
     """
-    _check_free_space(folder.parent, len(files) * (image_size**2 * 3 + 200))
+    _check_free_space(folder.parent, bytes_of(files, image_size))
     scratch = folder.with_name(folder.name + ".building")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -61,6 +62,11 @@ def build(
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def bytes_of(files: Sequence[File], image_size: int) -> int:
+    """What the decoded files will take, with their names."""
+    return len(files) * (image_size**2 * 3 + 200)
 
 
 def _check_free_space(place: Path, needed_bytes: int) -> None:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from trainable.escape import printable
 
@@ -12,11 +13,13 @@ QUIET_S = 2.0
 
 
 @contextmanager
-def reporter(text: str, total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+def reporter(
+    text: str, total: int, progress: bool, unit: Literal["files", "bytes"] = "files"
+) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal; else one line when the work turns out to be long, and one at its end."""
     text = printable(text)  # it names a folder or a file
     if progress and sys.stderr.isatty():
-        with _bar(text, total) as advance:
+        with _bar(text, total, unit) as advance:
             yield advance
         return
     start, said = time.monotonic(), False
@@ -25,7 +28,8 @@ def reporter(text: str, total: int, progress: bool) -> Iterator[Callable[[int], 
         nonlocal said
         if not said and time.monotonic() - start > QUIET_S:
             said = True
-            print(f"{text}: {total:,} files ...", file=sys.stderr, flush=True)
+            amount = f"{total:,} files" if unit == "files" else f"{total / 1e6:,.0f} MB"
+            print(f"{text}: {amount} ...", file=sys.stderr, flush=True)
 
     yield advance_in_silence
     if said:
@@ -33,11 +37,12 @@ def reporter(text: str, total: int, progress: bool) -> Iterator[Callable[[int], 
 
 
 @contextmanager
-def _bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(text: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count = MofNCompleteColumn() if unit == "files" else DownloadColumn()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(text, total=total)
         yield lambda count: bar.advance(task, count)

@@ -1,7 +1,8 @@
 """Decodes a data set once per machine into a memory-mapped array of bytes that all trials share.
 
 A cache is a folder `<cache_dir>/<root>-<size>px-<key>`; the key covers the file list (path, size, mtime), the labels,
-the class names, the image size and the cache version, so that a changed file gives another cache:
+the class names, the image size and the cache version, so that a changed file gives another cache. For files that were
+fetched it covers their version on the storage instead, so that the files needn't be here to find it:
 
     images.npy       uint8 (N, size, size, 3), without the files that can't be decoded
     index.json       names, labels and published part of the N rows: train, then val, then test
@@ -12,19 +13,16 @@ import hashlib
 import json
 import logging
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from trainable.data._cache_build import IMAGES, INDEX, MANIFEST, File, build
-from trainable.data._progress import QUIET_S
+from trainable.config import USUAL_CACHE_BYTES
+from trainable.data._cache_build import IMAGES, INDEX, File, build, bytes_of
+from trainable.data._room import MANIFEST, Hold, hold, locked, reserve
 from trainable.data.layouts import ClassName, Layout, read_layout
 from trainable.data.splits import TEST, TRAIN, VAL
 from trainable.errors import UserError
@@ -59,6 +57,8 @@ class CachedImages:
     """Identifies the data whatever its folder and file times: paths, file sizes, labels, image size."""
     bad: tuple[tuple[str, str], ...]
     """(name, reason) of the files that could not be decoded; they have no row."""
+    hold: Hold = field(repr=False)
+    """Keeps the folder from being evicted."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load, (self.path,)
@@ -85,25 +85,55 @@ def open_cache(
 
 
 def open_layout_cache(
-    layout: Layout, image_size: int, cache_dir: Path | None, skip_bad_images: bool, progress: bool
+    layout: Layout,
+    image_size: int,
+    cache_dir: Path | None,
+    skip_bad_images: bool,
+    progress: bool,
+    cache_bytes: int = USUAL_CACHE_BYTES,
+    version: str | None = None,
 ) -> CachedImages:
-    """As `open_cache`, for a data set that has been listed already."""
+    """As `open_cache`, for a data set that has been listed already.
+
+    Before it is decoded, data sets that were used least recently are evicted until all in `cache_dir` take at most
+    `cache_bytes` (0: no limit). `version` is that of fetched files, whose times say nothing.
+    """
     parts = ((layout.train, TRAIN), (layout.val, VAL), (layout.test, TEST))
     files = [_look_at(layout.root, path, label, part) for examples, part in parts for path, label in examples]
-    key = _digest([CACHE_VERSION, image_size, layout.classes, files])
-    name = f"{Path(os.path.abspath(layout.root)).name}-{image_size}px-{key[:16]}"
+    content = (layout.classes, files) if version is None else (version,)
     about = {
         "version": CACHE_VERSION,
         "fingerprint": _digest([image_size, [(file.path, file.size_bytes, file.label) for file in files]]),
         "classes": layout.classes,
     }
+    name = _folder_name(Path(os.path.abspath(layout.root)).name, image_size, *content)
     folder = (cache_dir or default_cache_dir()) / name
     try:
         cached = _load(folder)
     except _BrokenCacheError:
-        cached = _build_once(folder, layout.root, files, image_size, about, progress)
+        cached = _build_once(folder, layout.root, files, image_size, about, progress, cache_bytes)
     _check_bad_images(cached, layout.root, skip_bad_images)
     return cached
+
+
+def open_version_cache(
+    name: str, version: str, image_size: int, cache_dir: Path | None, skip_bad_images: bool, told: str
+) -> CachedImages | None:
+    """The cache of files that were fetched once, whether or not they are here now; None where it has to be built.
+
+    Messages call the data set `told`.
+    """
+    folder = (cache_dir or default_cache_dir()) / _folder_name(name, image_size, version)
+    try:
+        cached = _load(folder)
+    except _BrokenCacheError:
+        return None
+    _check_bad_images(cached, told, skip_bad_images)
+    return cached
+
+
+def _folder_name(name: str, image_size: int, *content: Any) -> str:
+    return f"{name}-{image_size}px-{_digest([CACHE_VERSION, image_size, *content])[:16]}"
 
 
 def _look_at(root: Path, path: str, label: int, published: int) -> File:
@@ -119,18 +149,27 @@ def _digest(value: Any) -> str:
 
 
 def _build_once(
-    folder: Path, root: Path, files: list[File], image_size: int, about: dict[str, Any], progress: bool
+    folder: Path,
+    root: Path,
+    files: list[File],
+    image_size: int,
+    about: dict[str, Any],
+    progress: bool,
+    cache_bytes: int,
 ) -> CachedImages:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder, "decodes into"):
             try:
                 return _load(folder)  # another process has built it meanwhile
             except _BrokenCacheError as error:
                 if folder.exists():
                     logger.warning("%s is broken (%s); it is built again", folder, error)
+            held = reserve(folder, bytes_of(files, image_size), cache_bytes)
             build(folder, root, files, image_size, about, progress)
-            return _load(folder)
+            cached = _load(folder)
+            held.release()
+            return cached
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
@@ -138,22 +177,11 @@ def _build_once(
         ) from error
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=QUIET_S)
-    except Timeout:
-        print(f"waiting for another process that decodes into {folder} ...", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _load(folder: Path) -> CachedImages:
     """Opens a complete cache without looking at its data set. Raises _BrokenCacheError."""
+    if not folder.is_dir():
+        raise _BrokenCacheError("it is missing")
+    held = hold(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["version"] != CACHE_VERSION:
@@ -171,6 +199,7 @@ def _load(folder: Path) -> CachedImages:
             classes=tuple(ClassName(*pair) for pair in manifest["classes"]),
             fingerprint=manifest["fingerprint"],
             bad=tuple((name, reason) for name, reason in manifest["bad"]),
+            hold=held,
         )
         count, size = manifest["count"], manifest["image_size"]
     except FileNotFoundError as error:
@@ -183,7 +212,7 @@ def _load(folder: Path) -> CachedImages:
     return cached
 
 
-def _check_bad_images(cached: CachedImages, root: Path, skip: bool) -> None:
+def _check_bad_images(cached: CachedImages, root: Path | str, skip: bool) -> None:
     if not cached.bad:
         return
     shown = ", ".join(f"{name} ({reason})" for name, reason in cached.bad[:BAD_SHOWN])

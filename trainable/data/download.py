@@ -16,7 +16,7 @@ import typer
 from filelock import FileLock, Timeout
 
 from trainable.data._transfer import fetch, forget
-from trainable.data._unzip import unzip
+from trainable.data._unpack import unpack
 from trainable.errors import UsageError, UserError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -69,7 +69,7 @@ def _fetch_and_unzip(url: str, name: str, target: Path, checksums: dict[str, str
     if not local:
         fetch(url, archive)
     _verify(archive, checksums, ours=not local)
-    unzip(archive, target)
+    unpack(archive, target)
     if not local:
         forget(archive)
 

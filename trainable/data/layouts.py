@@ -68,8 +68,7 @@ def natural_image_size(layout: Layout) -> int:
 
     Only headers are read. The result lies in 32..224. Raises UserError where no sampled image can be opened.
     """
-    step = max(1, len(layout.train) / 32)
-    sample = [layout.train[int(i * step)] for i in range(min(32, len(layout.train)))]
+    sample = size_sample(layout)
     sides = sorted(side for example in sample if (side := shorter_side(layout.root / example.path)))
     if not sides:
         raise UserError(
@@ -78,6 +77,12 @@ def natural_image_size(layout: Layout) -> int:
         )
     median = sides[(len(sides) - 1) // 2]
     return min(224, max(32, median // 32 * 32))
+
+
+def size_sample(layout: Layout) -> list[Example]:
+    """The training images that tell the natural size."""
+    step = max(1, len(layout.train) / 32)
+    return [layout.train[int(i * step)] for i in range(min(32, len(layout.train)))]
 
 
 def _check_is_folder(root: Path) -> None:

@@ -17,8 +17,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from trainable.data import _cache_build, _progress
-from trainable.data import cache as cache_module
+from trainable.data import _cache_build, _progress, _room
 from trainable.data.cache import CachedImages, default_cache_dir, open_cache
 from trainable.data.dataset import open_dataset
 from trainable.data.decode import read_image
@@ -240,7 +239,7 @@ def test_two_processes_at_once_decode_once(root: Path, caches: Path) -> None:
 def test_a_process_that_waits_for_another_says_so(root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = open_cache(root, 16, caches).path
     shutil.rmtree(folder)
-    monkeypatch.setattr(cache_module, "QUIET_S", 0.01)
+    monkeypatch.setattr(_room, "QUIET_S", 0.01)
     said = io.StringIO()  # capsys loses what another thread writes while it reads
     monkeypatch.setattr(sys, "stderr", said)
     with FileLock(f"{folder}.lock"):
