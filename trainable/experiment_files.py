@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import track
@@ -24,30 +25,55 @@ def is_record(name: str) -> bool:
     return "checkpoint_" not in name
 
 
+def is_checkpoint(name: str) -> bool:
+    """Whether a file is a checkpoint's, and the analysis may need it."""
+    return not is_record(name) and is_material(name)
+
+
 def is_material(name: str) -> bool:
     """Whether the analysis may need it: all but what only further training does."""
     return not name.endswith(STATE)
 
 
+class Look(NamedTuple):
+    """A file's bytes, and when it was written (seconds since 1970; 0 where a storage doesn't tell)."""
+
+    size: int
+    written: float
+
+
 def sizes_below(folder: "Place") -> dict[str, int]:
     """Bytes of each file below `folder`, by its path from there; empty where there is no folder."""
+    return {name: look.size for name, look in files_below(folder).items()}
+
+
+def files_below(folder: "Place") -> dict[str, Look]:
+    """The files below `folder`, by their paths from there; those whose names begin with a dot are left out."""
     from upath import UPath
 
     root = UPath(folder)
-    found = root.fs.find(root.path, detail=True)
     start = len(root.path.rstrip("/")) + 1
-    names = {path[start:]: info["size"] for path, info in found.items()}
-    return {name: size for name, size in names.items() if not re.search(r"(^|/)(\.[^/]*)?$", name)}
+    found = {path[start:]: _look(info) for path, info in root.fs.find(root.path, detail=True).items()}
+    return {name: look for name, look in found.items() if not re.search(r"(^|/)(\.[^/]*)?$|(^|/)\.\./", name)}
+
+
+def _look(info: dict[str, Any]) -> Look:
+    written = info.get("LastModified") or info.get("mtime") or 0.0
+    return Look(info["size"], written.timestamp() if isinstance(written, datetime) else float(written))
 
 
 def bring_home(place: "Place", folder: Path, wanted: Callable[[str], bool], console: Console) -> int:
-    """Copy the wanted files of `place` to `folder` that aren't there in that size; returns how many were.
+    """Copy the wanted files of `place` to `folder` that aren't there, or not as large and late; returns how many.
 
     A storage that doesn't answer is asked again; a file is whole or not there.
     """
-    here = sizes_below(folder)
-    there = patiently(lambda: sizes_below(place))
-    missing = [name for name, size in there.items() if wanted(name) and here.get(name) != size]
+    here, there = files_below(folder), patiently(lambda: files_below(place))
+    none = Look(-1, 0.0)
+    missing = [
+        name
+        for name, look in there.items()
+        if wanted(name) and (here.get(name, none).size != look.size or here[name].written < look.written)
+    ]
 
     def bring(name: str) -> None:
         path = folder / name

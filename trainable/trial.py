@@ -18,7 +18,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIMESTAMP
 from trainable.address import patiently
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
-from trainable.files import STACKS, tree_to_disk
+from trainable.files import RECORD, STACKS, tree_to_disk
 
 CHECKPOINT_SHARE = 0.05
 """Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
@@ -111,26 +111,33 @@ class Trial(tune.Trainable):
         patiently(lambda: super(Trial, self).restore(checkpoint_path))
 
     def _report_class_trainable_checkpoint(self, checkpoint_dir: str, content: Any) -> Any:
-        """Ray's, which copies; half a copy is no checkpoint, and takes room that there isn't.
-
-        A storage elsewhere that doesn't answer is asked again.
-        """
-        storage: Any = self._storage
-        number = storage.current_checkpoint_index if storage else 0
-
-        def copy() -> Any:
-            if storage:
-                storage.current_checkpoint_index = number  # a second try takes the place of the first
-            return super(Trial, self)._report_class_trainable_checkpoint(checkpoint_dir, content)
-
+        """Ray's, which copies; half a copy is no checkpoint, and takes room that there isn't."""
         if not self._is_here():
-            return patiently(copy)
+            return self._copy_elsewhere(checkpoint_dir, content)
         try:
-            return copy()
+            return super()._report_class_trainable_checkpoint(checkpoint_dir, content)
         except OSError:
             if self._storage:
                 shutil.rmtree(self._storage.checkpoint_fs_path, ignore_errors=True)
             raise
+
+    def _copy_elsewhere(self, checkpoint_dir: str, content: Any) -> Any:
+        """Copy to a storage, the record last: its presence means that all is there. One that doesn't answer is asked
+        again."""
+        storage: Any = self._storage
+        number, record = storage.current_checkpoint_index, Path(checkpoint_dir, RECORD)
+        text = record.read_bytes()
+        record.unlink()
+
+        def copy() -> Any:
+            storage.current_checkpoint_index = number  # a second try takes the place of the first
+            saved: Any = super(Trial, self)._report_class_trainable_checkpoint(checkpoint_dir, content)
+            kept = saved.checkpoint
+            with kept.filesystem.open_output_stream(f"{kept.path}/{RECORD}") as file:
+                file.write(text)
+            return saved
+
+        return patiently(copy)
 
     def _is_here(self) -> bool:
         """Whether checkpoints are copied to a file system of this machine."""

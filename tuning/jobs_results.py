@@ -115,4 +115,4 @@ def bring(experiment: Experiment, folder: Path, console: Console, wanted: Callab
     """Copy the wanted files to `folder`; a name that leads out of it isn't followed. Returns how many came."""
     with storage_errors("--storage", experiment.storage):
         place = open_place(experiment.storage, "--storage") / experiment.name
-        return bring_home(place, folder, lambda path: ".." not in path.split("/") and wanted(path), console)
+        return bring_home(place, folder, wanted, console)

@@ -7,6 +7,7 @@ any more is gone from there half a minute later, and so are a trial's series onc
 import time
 from collections import Counter as Count
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback
@@ -33,9 +34,10 @@ PARTS = {
 class Metrics(Callback):
     """Follows a search beside `Progress`, whose facts it exports."""
 
-    def __init__(self, progress: Progress, slots: int) -> None:
+    def __init__(self, progress: Progress, slots: Callable[[], int]) -> None:
         self.progress = progress
         self.slots = slots
+        """How many trials may run at once now."""
         self.next_export = 0.0
         self.best = best_epoch(list(progress.trials.values()))
         self.best_top1 = self.best.top1 if self.best else 0.0
@@ -93,7 +95,7 @@ class Metrics(Callback):
         states = Count(view.state for view in views)
         for state in STATES:
             self.gauges["trials"].set(states[state], {"state": state})
-        self.gauges["slots"].set(self.slots)
+        self.gauges["slots"].set(self.slots())
         self.gauges["slots_busy"].set(states["running"])
         self.gauges["best_top1"].set(self.best_top1)
         for budget, share in self.progress.spent().items():

@@ -16,7 +16,7 @@ from search_spaces import SpaceError, contains
 from trainable import metrics
 from trainable.address import delete_tree
 from trainable.errors import UserError
-from trainable.files import CHECKSUMS, RECORD, STATE, broken_files, read_object, read_record, write_text
+from trainable.files import RECORD, STATE, broken_files, read_object, read_record, write_text
 from tuning.engine import WORST
 from tuning.plan import SearchPlan
 from tuning.storage import RESULTS, cut_half_line, read_lines
@@ -175,21 +175,12 @@ def drop_broken(folder: "Place") -> list[str]:
     broken = []
     for path in reversed(checkpoints_in(folder)):
         record = read_record(path)
-        look = broken_files if isinstance(path, Path) else _missing
-        if record is not None and not look(path, record):
+        is_here = isinstance(path, Path)  # elsewhere, a file is as it was written, or not there
+        if record is not None and not (is_here and broken_files(path, record)):
             break
         broken += [path.name] if (path / RECORD).exists() else []
         delete_tree(path)
     return broken
-
-
-def _missing(checkpoint: "Place", record: dict[str, Any]) -> list[str]:
-    """What wasn't copied to a storage, where each file is whole or not there, before something ended that.
-
-    A checkpoint without its state was left so on purpose.
-    """
-    there = {path.name for path in checkpoint.iterdir()}
-    return [name for name in record.get(CHECKSUMS, {}) if name not in there] if STATE in there else []
 
 
 def checkpoint_epoch(folder: "Place") -> int:

@@ -274,6 +274,8 @@ def check_scheduler(plan: SearchPlan, given: set[str]) -> None:
         raise UsageError(
             "--scheduler pbt: nothing in the space can change during a training, such as lr; take another scheduler"
         )
+    if plan.storage:
+        raise UsageError("--scheduler pbt: links checkpoints within one folder; leave --storage out")
     if (plan.trials or 0) < 2 or plan.epochs < 2:
         raise UsageError("--scheduler pbt: copies between trials after an epoch, so it needs 2 --trials and 2 --epochs")
 

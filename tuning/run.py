@@ -24,7 +24,7 @@ from trainable.address import storage_errors
 from trainable.console import INTERRUPTED, UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.digits import write_digits
 from trainable.errors import UserError
-from trainable.experiment_files import bring_home, is_material
+from trainable.experiment_files import bring_home, is_checkpoint
 from trainable.experiment_lock import hold_experiment
 from tuning import options
 from tuning.budget import expected_budget
@@ -189,7 +189,7 @@ def finish(plan: SearchPlan, outcome: "Outcome", console: Console) -> int:
         raise UserError(f"no trial finished an epoch, {outcome.failed} failed; see {plan.folder}/*/failure.txt")
     if plan.place is not None:
         with storage_errors("--storage", plan.storage):
-            bring_home(plan.place, plan.folder, is_material, console)
+            bring_home(plan.place, plan.folder, is_checkpoint, console)
     code = analyse("export", plan)
     code = analyse("report", plan) or code
     print(f"{'resume':8} {resume_command(plan)}")

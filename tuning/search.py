@@ -188,7 +188,10 @@ def run_search(
     weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended, plan.place)
     callbacks: list[Callback] = [RecordLog(plan.folder), TensorBoardLog(), progress, weights]
     callbacks += [StallWatch(plan.folder, care.stall_timeout_s, progress.say), RayWatch(plan.name)]
-    callbacks += [Metrics(progress, slots.concurrent), *trackers(plan, progress.say)]
+    callbacks += [
+        Metrics(progress, lambda: executor.slots if executor else slots.concurrent),
+        *trackers(plan, progress.say),
+    ]
     places = None
     if executor is not None and slots.rule is not None:
         places = Places(slots.kinds, executor.occupies)

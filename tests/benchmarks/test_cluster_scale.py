@@ -60,7 +60,7 @@ def written(tmp_path_factory):
     """The figures of a short run of both halves."""
     file = tmp_path_factory.mktemp("scale") / "figures.json"
     command = [sys.executable, "-m", "benchmarks.cluster_scale", "--quick", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
     assert "slots busy" in done.stdout
     return file

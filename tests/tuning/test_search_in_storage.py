@@ -60,10 +60,10 @@ def test_nothing_is_lost_where_storage_a_node_and_the_driver_go(
     storage = f"{s3.make_bucket()}/runs"
     place = open_place(storage, "--storage") / "far"
     here, there = tmp_path / "here", tmp_path / "there"
-    on_cluster = ["--address", cluster.address, "--storage", storage, "--wandb", "off"]
+    on_cluster = ["--address", cluster.address, "--storage", storage]
     first = search(
-        here, "--space", tmp_path / "tiny.toml", "--data", colour_folder, "--trials", 16, "--epochs", 6, "--name", "far",
-        *on_cluster,
+        here, "--space", tmp_path / "tiny.toml", "--data", colour_folder, "--trials", 16, "--epochs", 6,
+        "--name", "far", "--wandb", "off", *on_cluster,
     )  # fmt: skip
     wait_for(lambda: len(list(place.glob("*/checkpoint_*/trial.json"))) >= 2, first, here / "log.txt")
 
