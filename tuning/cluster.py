@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import NodeDiedError, RayError, RayTaskError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import track
@@ -21,6 +21,8 @@ from tuning.resources import PIN_SHARE, Node, Rule, Slots, gpu_fraction, places_
 ACCELERATOR = "accelerator_type:"
 ANSWER_S = 60
 """What a node gets to look for a file."""
+NODE_LEFT = NodeDiedError, TaskUnschedulableError
+"""What Ray says of a task for a node that is no longer there; it may have looked alive for half a minute."""
 
 Probe = Callable[[list[dict[str, Any]]], tuple[int, int]]
 """The peak bytes of the largest of these configurations on a GPU, and the GPU's total: `measure_peak_bytes`."""
@@ -99,6 +101,9 @@ def check_data(slots: Slots, open_data: Callable[[], str], fingerprint: str, con
     for node, answer in track(asked.items(), text, console=console, transient=True):
         try:
             found = ray.get(answer)
+        except NODE_LEFT:  # it takes no trial any more
+            console.print(f"node {node.address} has left the cluster", highlight=False)
+            continue
         except RayError as error:
             wrong.append(f"node {node.address}: {reason_of(error)}")
             continue
@@ -157,5 +162,7 @@ def _has_file(path: str) -> bool:
 def _answer(answer: ray.ObjectRef) -> bool:
     try:
         return bool(ray.get(answer, timeout=ANSWER_S))
+    except NODE_LEFT:
+        return True
     except RayError:
         return False
