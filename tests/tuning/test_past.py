@@ -7,8 +7,9 @@ import pytest
 from optuna.trial import TrialState
 
 from trainable import metrics
+from trainable.address import open_place
 from trainable.files import MODEL, RECORD, STATE, WEIGHTS
-from tuning.past import FAILURE, PARAMS, drop_broken, mend, read_past, read_trial
+from tuning.past import FAILURE, PARAMS, drop_broken, mend, read_past, read_trial, whole_checkpoints
 from tuning.storage import RESULTS, create_experiment, experiment_id, prune_weights
 
 CONFIG = {"arch": "vit", "lr": 0.1}
@@ -205,3 +206,12 @@ def test_what_all_trials_share_is_no_value_of_the_space(plan, leave):
 def test_a_trial_of_an_older_version_keeps_rays_id(plan, leave):
     folder: Path = leave(1, [0.5], trial_id="8f3a2_00000")
     assert read_trial(folder, "abc").key == "8f3a2_00000"
+
+
+def test_elsewhere_too_a_checkpoint_without_its_record_is_none(s3):
+    trial = open_place(s3.make_bucket(), "--storage") / "test" / "0001-vit"
+    for name in (f"checkpoint_000000/{STATE}", f"checkpoint_000000/{RECORD}", f"checkpoint_000001/{STATE}"):
+        (trial / name).write_text("{}")
+    assert [path.name for path in whole_checkpoints(trial)] == ["checkpoint_000000"]
+    assert drop_broken(trial) == []
+    assert [path.name for path in trial.iterdir()] == ["checkpoint_000000"]
