@@ -12,6 +12,7 @@ from trainable.address import is_address, open_place, patiently, storage_errors
 from trainable.errors import UsageError
 from trainable.experiment_files import bring_home, is_material, sizes_below
 
+MANIFEST = "ensemble.json"
 ADDRESS = ".address"
 """File in a copy that names where it is from."""
 
@@ -45,10 +46,12 @@ def send_back(folder: Path, name: str) -> None:
     address = (folder / ADDRESS).read_text()
     place = open_place(address, "") / name
     with storage_errors("", address):
-        for path in (folder / name).rglob("*"):
-            if path.is_file():
-                there = place / path.relative_to(folder / name).as_posix()
-                patiently(partial(there.write_bytes, path.read_bytes()))
+        files = [path for path in (folder / name).rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.name == MANIFEST):  # last: it says that an export is complete
+            there = place / path.relative_to(folder / name).as_posix()
+            patiently(partial(there.write_bytes, path.read_bytes()))
+        for gone in sizes_below(place).keys() - sizes_below(folder / name).keys():
+            patiently(partial((place / gone).unlink))
     print(f"{'copied':8} to {place}")
 
 

@@ -4,6 +4,7 @@ Credentials, region and endpoint are the usual environment variables and files o
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     Place: TypeAlias = Path | UPath
     """A file or folder, here or elsewhere; both have pathlib's methods."""
 
+ERRORS_OF_OUTAGES = {"ConnectionError", "HTTPClientError", "TimeoutError", "ClientConnectorError", "ClientPayloadError"}
+"""Classes, and bases of classes, that a storage's client raises where it gets no answer."""
 OUTAGES = (
     *("ServiceUnavailable", "SlowDown", "InternalError"),
     *("NETWORK_CONNECTION", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "INTERNAL_FAILURE", "REQUEST_TIMEOUT"),
@@ -49,6 +52,8 @@ def open_place(text: str | Path, option: str) -> "Place":
     named = f"{option} {text}".strip()
     if protocol == "file":
         return Path(rest).absolute()
+    if re.match(r"[^/]*:[^/]*@", rest):
+        raise UsageError(f"{option} {protocol}://...: holds a password; the storage's own variables do")
     if not rest.strip("/"):
         raise UsageError(f"{named}: name a bucket: {protocol}://BUCKET/FOLDER")
     from upath import UPath  # a tenth of a second
@@ -105,9 +110,7 @@ def delete_tree(folder: "Place") -> None:
 def is_outage(error: BaseException) -> bool:
     """Whether a storage didn't answer, or said that it can't now: what may be over in a while."""
     names = {base.__name__ for each in (error, error.__cause__) if each is not None for base in type(each).__mro__}
-    return bool(names & {"ConnectionError", "HTTPClientError", "TimeoutError", "ClientConnectorError"}) or any(
-        word in str(error) for word in OUTAGES
-    )
+    return bool(names & ERRORS_OF_OUTAGES) or any(word in str(error) for word in OUTAGES)
 
 
 def patiently(action: Callable[[], Result], patience_s: float = PATIENCE_S) -> Result:

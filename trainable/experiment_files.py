@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from trainable.address import patiently
-from trainable.files import STATE, write_atomically
+from trainable.files import RECORD, STATE, write_atomically
 
 if TYPE_CHECKING:
     from trainable.address import Place
@@ -48,13 +48,16 @@ def sizes_below(folder: "Place") -> dict[str, int]:
 
 
 def files_below(folder: "Place") -> dict[str, Look]:
-    """The files below `folder`, by their paths from there; those whose names begin with a dot are left out."""
+    """The files below `folder`, by their paths from there.
+
+    Left out: names that begin with a dot, and those of a bucket that would lead out of a folder.
+    """
     from upath import UPath
 
     root = UPath(folder)
     start = len(root.path.rstrip("/")) + 1
     found = {path[start:]: _look(info) for path, info in root.fs.find(root.path, detail=True).items()}
-    return {name: look for name, look in found.items() if not re.search(r"(^|/)(\.[^/]*)?$|(^|/)\.\./", name)}
+    return {name: look for name, look in found.items() if not re.search(r"(^|/)(\.[^/]*)?$|(^|/)\.\./|^/|//", name)}
 
 
 def _look(info: dict[str, Any]) -> Look:
@@ -78,11 +81,16 @@ def bring_home(place: "Place", folder: Path, wanted: Callable[[str], bool], cons
     def bring(name: str) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = patiently((place / name).read_bytes)
+        try:
+            content = patiently((place / name).read_bytes)
+        except FileNotFoundError:  # deleted since: a search runs
+            return
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        done = threads.map(bring, missing)
-        for _ in track(done, f"{place} ...", total=len(missing), console=console, transient=True):
-            pass
+    records = [name for name in missing if name.endswith(RECORD)]  # last: they say that a checkpoint is complete
+    with ThreadPoolExecutor(AT_ONCE) as threads, Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"{place} ...", total=len(missing))
+        for part in ([name for name in missing if name not in records], records):
+            for _ in threads.map(bring, part):
+                progress.advance(task)
     return len(missing)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainable.address import patiently
+
 if TYPE_CHECKING:
     from trainable.address import Place
 
@@ -75,11 +77,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_object(path: "Place") -> dict[str, Any] | None:
-    """The JSON object in a file; None where it isn't there or isn't whole."""
+    """The JSON object in a file; None where it isn't there or isn't whole.
+
+    A storage elsewhere that doesn't answer, or doesn't let it be read, says nothing of the file: that is raised.
+    """
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(path.read_bytes() if isinstance(path, Path) else patiently(path.read_bytes))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
+    except OSError:
+        if isinstance(path, Path):
+            return None
+        raise
     return value if isinstance(value, dict) else None
 
 

@@ -6,7 +6,7 @@ from the node that trained.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from trainable.errors import UserError
 from trainable.experiment_files import bring_home, is_record, sizes_below
 from tuning.decisions import DECISIONS
 from tuning.plan import SearchPlan
-from tuning.storage import EXPERIMENT
+from tuning.storage import EXPERIMENT, RESULTS
 
 if TYPE_CHECKING:
     from trainable.address import Place
@@ -42,18 +42,28 @@ class Copies:
         self.thread = threading.Thread(target=self._run, name="copies", daemon=True)
 
     def copy_new(self) -> None:
-        """Copy what has changed since the last time; what comes last in a folder's life is copied last."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+        """Copy what has changed since the last time, and delete what was deleted here."""
+        for path in [path for path in self.copied if not path.exists()]:
+            with suppress(FileNotFoundError):
+                (self.place / path.relative_to(self.folder).as_posix()).unlink()
+            del self.copied[path]
+        for path in [path for path in self.folder.rglob("*") if path.is_file()]:
             name = path.relative_to(self.folder).as_posix()
-            looks = path.stat()
-            look = looks.st_mtime_ns, looks.st_size
-            if is_record(name) and self.copied.get(path) != look:
-                there = self.place / name
-                if isinstance(there, Path):
-                    there.parent.mkdir(parents=True, exist_ok=True)
-                there.write_bytes(path.read_bytes())
-                self.copied[path] = look
+            if not is_record(name) or path.name.startswith("."):
+                continue
+            try:
+                looks = path.stat()
+                look = looks.st_mtime_ns, looks.st_size
+                if self.copied.get(path) == look:
+                    continue
+                content = path.read_bytes()
+            except FileNotFoundError:  # replaced meanwhile
+                continue
+            there = self.place / name
+            if isinstance(there, Path):
+                there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(content)
+            self.copied[path] = look
 
     def _run(self) -> None:
         pause, silent = EVERY_S, False
@@ -61,8 +71,6 @@ class Copies:
             started = time.monotonic()
             try:
                 self.copy_new()
-            except FileNotFoundError:  # replaced while it was read
-                continue
             except Exception as error:
                 if not silent:
                     self.say(f"{self.place}: {why(error) or error}; the search goes on, and copies are made later")
@@ -125,9 +133,14 @@ def check_storage(plan: SearchPlan) -> None:
             )
 
 
+def known(sizes: Mapping[str, int]) -> int:
+    """How much of a search is known, by the bytes of its files: those of decisions and epochs only grow."""
+    return sum(size for name, size in sizes.items() if name == DECISIONS or name.endswith(f"/{RESULTS}"))
+
+
 def bring_records_home(place: "Place", folder: Path, console: Console) -> None:
     """The experiment's records from its storage to `folder`, unless what is here is at least as far."""
     with storage_errors("--storage", place.parent):
         there, here = (sizes_below(each) for each in (place, folder))
-        if EXPERIMENT in there and (EXPERIMENT not in here or there.get(DECISIONS, 0) > here.get(DECISIONS, 0)):
+        if EXPERIMENT in there and (EXPERIMENT not in here or known(there) > known(here)):
             bring_home(place, folder, is_record, console)

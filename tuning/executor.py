@@ -5,11 +5,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from optuna.trial import TrialState as OptunaState
 
 from trainable import metrics
+from trainable.address import patiently
 from trainable.errors import UserError
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
@@ -181,7 +183,7 @@ class Executor:
 
     def read(self, key: str) -> PastTrial:
         """What the trial's folder shows; UserError where its configuration was deleted."""
-        past = read_trial(self.folders[key], self.experiment, self.place)
+        past = patiently(partial(read_trial, self.folders[key], self.experiment, self.place))
         if past is None:
             raise UserError(f"{self.folders[key]}: its params.json is gone; put it back, then go on by --resume")
         return past

@@ -124,7 +124,8 @@ CacheSize = Annotated[
     str,
     _option(
         DATA,
-        "Where the cache folder would take more, the data sets that were used least recently go. 0: no limit.",
+        "Where fetched and decoded images would take more, those used least recently go; for folders of this machine "
+        "only if another size is given. 0: no limit.",
         metavar="SIZE",
     ),
 ]

@@ -1,5 +1,6 @@
 """Ray's trial objects: of new trials, and of those that go on from what is in their folders."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.experiment.config_parser import _create_trial_from_spec
 from ray.tune.search.variant_generator import format_vars
 
+from trainable.address import patiently
 from trainable.files import write_text
 from tuning.past import PARAMS, PastTrial, checkpoint_epoch, configuration_text, drop_broken, whole_checkpoints
 
@@ -40,9 +42,10 @@ def trial_from_files(spec: dict[str, Any], parser: Any, past: PastTrial) -> Tria
     trial = make_trial(spec, parser, NewTrial(past.key, past.number, past.config))
     checkpoints: Any = trial.run_metadata.checkpoint_manager
     storage: Any = trial.storage
-    drop_broken(past.kept)
-    for folder in whole_checkpoints(past.kept):
-        record = dict(past.records.get(checkpoint_epoch(folder), {}))
+    patiently(partial(drop_broken, past.kept))
+    epochs = patiently(lambda: [(folder, checkpoint_epoch(folder)) for folder in whole_checkpoints(past.kept)])
+    for folder, epoch in epochs:
+        record = dict(past.records.get(epoch, {}))
         checkpoint = Checkpoint(str(folder) if isinstance(folder, Path) else folder.path, storage.storage_filesystem)
         checkpoints.register_checkpoint(_TrainingResult(checkpoint, record))
         trial.run_metadata.last_result = record

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher
 from rich.console import Console
 from rich.progress import track
 
+from trainable.address import patiently
 from trainable.config import ARCHITECTURES, TrialConfig
 from trainable.data.dataset import open_dataset
 from trainable.errors import UserError
@@ -230,7 +232,7 @@ def run_search(
         )
         if executor is not None and not interrupt.is_set():
             executor.end_rest()
-    now = read_past(plan.folder, experiment, plan.place)
+    now = patiently(partial(read_past, plan.folder, experiment, plan.place))
     failed = sum(trial.failed for trial in now)
     scored = sum(bool(trial.records) and not trial.failed for trial in now)
     return Outcome(scored, failed, interrupt.is_set(), executor.stopped_by if executor else None)
@@ -255,9 +257,9 @@ def full_disk_is_told(plan: SearchPlan) -> Iterator[None]:
 def mended(plan: SearchPlan, experiment: str, console: Console) -> list[PastTrial]:
     """The trials of an interrupted search, after a look into their files."""
     for path in track(trial_folders(plan.folder), "checking checkpoints ...", console=console, transient=True):
-        for name in mend(path, experiment, plan.place):
+        for name in patiently(partial(mend, path, experiment, plan.place)):
             console.print(f"{path.name}/{name} isn't what was written: what was before it counts", highlight=False)
-    past = read_past(plan.folder, experiment, plan.place)
+    past = patiently(partial(read_past, plan.folder, experiment, plan.place))
     check_space(past, plan)
     epochs = sum(len(trial.records) for trial in past)
     console.print(f"resumed: {len(past)} trials with {epochs} epochs are known", highlight=False)

@@ -2,8 +2,9 @@
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 GIVE_UP_EVERY_S = 10
 """Seconds between two paused trials that end because the disk is full, perhaps not for long and not by our doing."""
+PATIENCE_S = 30
+"""How long a storage elsewhere is asked again to delete something."""
+END_S = 60
+"""What the thread gets at the end of a search."""
 
 
 class WeightKeeper(Callback):
@@ -49,7 +54,16 @@ class WeightKeeper(Callback):
         self.folder = folder
         self.kept: Place = folder if place is None else place
         """Where the trials' folders with checkpoints are."""
+        self.disk = folder
+        """What has to have room."""
+        if isinstance(self.kept, Path):
+            self.disk = self.kept
+            self.kept.mkdir(parents=True, exist_ok=True)
         self.thread = None if isinstance(self.kept, Path) else ThreadPoolExecutor(1, "storage")
+        self.doing: set[Future[None]] = set()
+        """What the thread does, or will."""
+        self.going: Counter[str] = Counter()
+        """Of each trial, how often its weights are about to be deleted by the thread."""
         self.limits = limits
         self.say = say
         self.executor = executor
@@ -106,7 +120,7 @@ class WeightKeeper(Callback):
 
     def _keep_to_the_size(self) -> None:
         most = self.limits.most_bytes
-        excess = sum(self.sizes.values()) - most
+        excess = sum(size for name, size in self.sizes.items() if not self.going[name]) - most
         while excess > 0 and self.executor is not None:
             freed = self._give_up(self.executor, f"checkpoints take more than {size_text(most)} (--max-size)")
             if freed is None:
@@ -116,17 +130,19 @@ class WeightKeeper(Callback):
     def _prune(self, name: str, files: Iterable[str]) -> int:
         """Delete files of a trial's checkpoints; returns their bytes: of a storage elsewhere, at most so many."""
         before = self.sizes.get(name, 0)
+        self.going[name] += 1
         self._do(self._prune_now, name, files)
         return before if self.thread else before - self.sizes[name]
 
     def _prune_now(self, name: str, files: Iterable[str]) -> None:
         prune_weights(checkpoints_in(self.kept / name), files)
         self._measure(name)
+        self.going[name] -= 1
 
     def _leave_newest(self, trial: Trial) -> None:
         kept: Any = trial.run_metadata.checkpoint_manager  # would look for what is deleted, to delete it itself
         if self.thread is None:
-            for folder in whole_checkpoints(self.folder / str(trial))[:-1]:
+            for folder in whole_checkpoints(self.kept / str(trial))[:-1]:
                 with suppress(FileNotFoundError):
                     delete_tree(folder)
             there = [each for each in kept._checkpoint_results if Path(each.checkpoint.path).is_dir()]
@@ -142,12 +158,14 @@ class WeightKeeper(Callback):
         if self.thread is None:
             action(*arguments)
         else:
-            self.thread.submit(patiently, partial(action, *arguments))
+            self.doing = {each for each in self.doing if not each.done()}
+            self.doing.add(self.thread.submit(patiently, partial(action, *arguments), PATIENCE_S))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Ray's loop is over: what is to be deleted in a storage is."""
         if self.thread is not None:
-            self.thread.shutdown()
+            wait(self.doing, END_S)  # what isn't deleted by then is by a resumed search
+            self.thread.shutdown(wait=False, cancel_futures=True)
 
     def _prune_ended(self) -> None:
         without = set(self.scores) - weights_to_keep(self.scores, self.limits.keep)
@@ -173,9 +191,9 @@ class WeightKeeper(Callback):
         return self._prune(name, WEIGHTS)
 
     def _look_at_the_disk(self) -> None:
-        now, free = time.monotonic(), shutil.disk_usage(self.folder).free
+        now, free = time.monotonic(), shutil.disk_usage(self.disk).free
         was_full, self.is_full = self.is_full, free < self.limits.free_bytes
-        if self.is_full and self.executor is not None and now >= self.next_end:
+        if self.is_full and self.disk == self.kept and self.executor is not None and now >= self.next_end:
             self.next_end = now + GIVE_UP_EVERY_S
             self._give_up(self.executor, f"{size_text(free)} of the disk are free (--min-free)")
         if self.is_full and not was_full:

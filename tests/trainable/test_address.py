@@ -37,6 +37,7 @@ def test_a_folder_in_a_bucket_is_read_written_and_deleted_as_one_here(bucket):
     [
         ("s3://", "--storage s3://: name a bucket"),
         ("foo://bucket/runs", "--storage foo://bucket/runs: foo:// is no storage that is known here"),
+        ("s3://ann:secret@bucket/runs", r"--storage s3://\.\.\.: holds a password"),
         ("gs://bucket/runs", "another library is needed: .*gcsfs"),
     ],
 )

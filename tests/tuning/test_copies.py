@@ -62,6 +62,16 @@ def test_records_are_copied_while_the_search_runs_and_checkpoints_are_not(plan):
     assert said == []
 
 
+def test_what_is_deleted_here_is_deleted_there(plan):
+    with kept_in_storage(plan, print):
+        failure = plan.folder / "0001-vit" / "failure.txt"
+        failure.parent.mkdir()
+        failure.write_text("ValueError")
+        wait_for((plan.place / "0001-vit/failure.txt").exists)
+        failure.unlink()
+    assert not (plan.place / "0001-vit/failure.txt").exists()
+
+
 def test_a_storage_that_goes_away_is_told_of_once_and_gets_all_when_it_is_back(plan, s3):
     said: list[str] = []
     with kept_in_storage(plan, said.append):
@@ -97,9 +107,10 @@ def test_a_search_goes_on_where_it_is_further(plan, tmp_path):
     bring_records_home(plan.place, elsewhere, QUIET)
     assert read_experiment(elsewhere).storage == plan.storage
     assert (elsewhere / DECISIONS).read_text() == "{}\n{}\n"
-    (plan.place / DECISIONS).write_text("{}\n{}\n{}\n")
+    (plan.place / DECISIONS).write_text("{}\n{}\n")
+    (plan.place / "0001-vit/result.json").write_text("{}\n")
     bring_records_home(plan.place, elsewhere, QUIET)
-    assert (elsewhere / DECISIONS).read_text() == "{}\n{}\n{}\n"
+    assert (elsewhere / "0001-vit/result.json").read_text() == "{}\n"
     (elsewhere / DECISIONS).write_text("{}\n{}\n{}\n{}\n")
     (elsewhere / "experiment.json").write_text(json.dumps({"mine": 1}))
     bring_records_home(plan.place, elsewhere, QUIET)

@@ -215,3 +215,16 @@ def test_elsewhere_too_a_checkpoint_without_its_record_is_none(s3):
     assert [path.name for path in whole_checkpoints(trial)] == ["checkpoint_000000"]
     assert drop_broken(trial) == []
     assert [path.name for path in trial.iterdir()] == ["checkpoint_000000"]
+
+
+def test_a_storage_that_cant_be_read_is_no_reason_to_delete(s3, monkeypatch):
+    trial = open_place(s3.make_bucket(), "--storage") / "test" / "0001-vit"
+    (trial / f"checkpoint_000000/{RECORD}").write_text("{}")
+    monkeypatch.setattr(type(trial), "read_bytes", raise_denied)
+    with pytest.raises(PermissionError):
+        drop_broken(trial)
+    assert [path.name for path in trial.iterdir()] == ["checkpoint_000000"]
+
+
+def raise_denied(path) -> bytes:
+    raise PermissionError("Access Denied")

@@ -63,7 +63,11 @@ def hold(folder: Path, reserved_bytes: int | None = None) -> Hold:
             if reserved_bytes is not None:
                 raise
             return Hold(None)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError:  # a file system without locks, where nothing is evicted either
+            os.close(descriptor)
+            return Hold(None)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(marker)):  # else it was evicted meanwhile
                 break
@@ -93,9 +97,10 @@ def reserve(folder: Path, needed_bytes: int, most_bytes: int) -> Hold:
     What isn't in use is evicted, the least recently used first, until all takes at most `most_bytes` (0: no limit).
     Raises UserError where that can't be.
     """
-    with FileLock(folder.parent / ".room.lock"):
-        if most_bytes:
-            make_room(folder, needed_bytes, most_bytes)
+    if not most_bytes:
+        return hold(folder, needed_bytes)
+    with FileLock(folder.parent / ".room.lock", mode=0o666):  # of all users of the cache folder
+        make_room(folder, needed_bytes, most_bytes)
         return hold(folder, needed_bytes)
 
 
@@ -103,7 +108,7 @@ def make_room(folder: Path, needed_bytes: int, most_bytes: int) -> None:
     """Evict from the parent of `folder` what has to go; nothing where even that wouldn't be enough."""
     for going in folder.parent.glob(f".*{GOING}"):
         shutil.rmtree(going, ignore_errors=True)  # its deletion was broken off
-    others = [entry for entry in entries(folder.parent) if entry.folder != folder]
+    others = [entry for entry in entries(folder.parent) if entry.folder != folder and _is_ours(entry.folder)]
     excess = sum(entry.size_bytes for entry in others) + needed_bytes - most_bytes
     free = [entry for entry in sorted(others, key=lambda entry: entry.used_ns) if not is_held(entry.folder)]
     if excess > sum(entry.size_bytes for entry in free):
@@ -135,6 +140,13 @@ def entries(caches: Path) -> list[Entry]:
     return [entry for entry in found if entry is not None]
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether this user made the data set: others' are neither counted nor evicted."""
+    with suppress(FileNotFoundError):
+        return folder.stat().st_uid == os.getuid()
+    return True
+
+
 def is_held(folder: Path) -> bool:
     """Whether a process has the data set open, or makes it."""
     lock = _exclusive(folder)
@@ -150,8 +162,12 @@ def evict(folder: Path) -> bool:
         return False
     try:
         going = folder.with_name(f".{folder.name}{GOING}")
-        with suppress(FileNotFoundError):
+        try:
             folder.rename(going)  # half of one never has its name
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
         for place in (going, *(folder.with_name(folder.name + ending) for ending in SCRATCH)):
             shutil.rmtree(place, ignore_errors=True)
         _marker(folder).unlink(missing_ok=True)

@@ -111,6 +111,10 @@ def open_layout_cache(
     try:
         cached = _load(folder)
     except _BrokenCacheError:
+        if (
+            version is None and cache_bytes == USUAL_CACHE_BYTES
+        ):  # of this machine's own folders only where it's asked for
+            cache_bytes = 0
         cached = _build_once(folder, layout.root, files, image_size, about, progress, cache_bytes)
     _check_bad_images(cached, layout.root, skip_bad_images)
     return cached

@@ -103,6 +103,8 @@ def _make(folder: Path, origin: Origin, needed_bytes: int, progress: bool) -> No
     scratch.mkdir(exist_ok=True)
     _check_free_space(folder.parent, needed_bytes - _bytes_in(scratch))
     root = scratch / origin.name
+    if origin.is_archive:  # what an unpacking left that was broken off
+        shutil.rmtree(root, ignore_errors=True)
     if isinstance(origin.place, Path):
         _unpack(origin.place, root, origin, scratch, progress)
     elif origin.is_archive:
