@@ -82,7 +82,7 @@ def search_by_hand(task: Task) -> None:
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
-    ray.init(num_cpus=task.slots, log_to_driver=False)
+    ray.init("local", num_cpus=task.slots, log_to_driver=False)
     tuner = tune.Tuner(
         tune.with_resources(partial(train_by_hand, task=task), {"cpu": 1}),
         tune_config=tune.TuneConfig(

@@ -43,7 +43,7 @@ import trainable.probe
 from trainable.again import read_trainings
 from tuning.again import free_slots, train_in_slots
 
-ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 trainable.probe.measure_peak_bytes = lambda configurations: (6 * 2**30, 16 * 2**30)  # the GPU that isn't here
 todo = read_trainings(Path(sys.argv[1]), sys.argv[2:], refit=False)
 slots = free_slots(todo, None, None, None)

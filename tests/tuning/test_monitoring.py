@@ -91,7 +91,9 @@ plan = SearchPlan(space=space, trial={}, trials=6, epochs=4, epoch_budget=24, na
 create_experiment(plan, {})
 run_search(plan, Slots(2, 1, 0, "two"), 24, "none", Console(quiet=True), resumed=False, trainable=Quick)
 actors = [actor.repr_name for actor in list_actors(ray.get_runtime_context().gcs_address, detail=True)]
-time.sleep(4)
+patience = time.monotonic() + 60  # Ray drops a gauge 20 s after it was last set
+while "search_trial_top1{" in texts[-1] and time.monotonic() < patience:
+    time.sleep(0.5)
 over.set()
 watcher.join()
 print(json.dumps({"texts": texts, "actors": actors, "titles": [each for each in titles if each.startswith("ray::0")]}))

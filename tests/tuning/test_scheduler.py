@@ -24,7 +24,7 @@ def record(epoch: int, top1: float, timestamp: int = 0) -> dict:
 
 
 def past(key: str, *records: dict) -> PastTrial:
-    return PastTrial(key, Path(key), {}, {each[metrics.EPOCH]: each for each in records}, None, failed=False)
+    return PastTrial(key, Path(key), {}, {each[metrics.EPOCH]: each for each in records}, None, False, Path(key))
 
 
 def decision(scheduler: TrialScheduler, trial_id: str, epoch: int, top1: float) -> str:

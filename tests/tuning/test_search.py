@@ -40,7 +40,7 @@ space = Space(
     dimensions=(Choice(name="arch", values=("test_vit",)), Float(name="lr", low=1e-3, high=1e-2, log=True)),
     fixed={"batch_size": 32},
 )
-ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 tuning.search.measure_peak_bytes = lambda configurations: (6 * 2**30, 16 * 2**30)  # the GPU that isn't here
 
 class Diverging(Trainable):
