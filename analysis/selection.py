@@ -24,7 +24,7 @@ from analysis.snapshots import snapshots
 from analysis.soup import soups
 from analysis.views import COUNTS, WHOLE
 from trainable.again import retrained_weights
-from trainable.data.dataset import Dataset, open_dataset
+from trainable.data.dataset import Dataset, open_images_of
 from trainable.data.origin import is_missing
 from trainable.errors import UserError
 
@@ -130,14 +130,7 @@ def open_data(candidate: Candidate, fingerprint: str) -> Dataset:
     config = candidate.config
     if is_missing(config.data):
         raise UserError(f"{config.data}: the experiment's data set is no longer there; put it back and export again")
-    dataset = open_dataset(
-        config.data,
-        candidate.image_size,
-        config.seed,
-        config.cache_dir,
-        config.skip_bad_images,
-        cache_bytes=config.cache_bytes,
-    )
+    dataset = open_images_of(config.model_copy(update={"image_size": candidate.image_size}))
     if dataset.cache.fingerprint != fingerprint:
         raise UserError(f"{config.data}: the images have changed since the search; restore them and export again")
     return dataset

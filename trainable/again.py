@@ -156,21 +156,13 @@ def read_again(trial: Path, refit: bool) -> Again:
 
 def open_images(again: Again, progress: bool = False) -> "Dataset":
     """The images that the trial was trained on; UserError where they are gone or have changed."""
-    from trainable.data.dataset import open_dataset
+    from trainable.data.dataset import open_images_of
     from trainable.data.origin import is_missing
 
     config = again.config
     if is_missing(config.data):
         raise UserError(f"{config.data}: the search's images are no longer there; put them back, then train again")
-    dataset = open_dataset(
-        config.data,
-        again.image_size,
-        config.seed,
-        config.cache_dir,
-        config.skip_bad_images,
-        progress,
-        config.cache_bytes,
-    )
+    dataset = open_images_of(config.model_copy(update={"image_size": again.image_size}), progress)
     if dataset.cache.fingerprint != again.dataset:
         raise UserError(f"{config.data}: the images have changed since the search; restore them, then train again")
     return dataset

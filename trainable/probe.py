@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from trainable.config import TrialConfig
-from trainable.data.dataset import open_dataset
+from trainable.data.dataset import open_images_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,15 +36,7 @@ def _peak_bytes(config: TrialConfig, device: "torch.device") -> int:
 
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    dataset = open_dataset(
-        config.data,
-        config.image_size,
-        config.seed,
-        config.cache_dir,
-        config.skip_bad_images,
-        progress=False,
-        cache_bytes=config.cache_bytes,
-    )
+    dataset = open_images_of(config, progress=False)
     machinery = build_machinery(config, dataset, device, updates_per_epoch=STEPS)
     images = torch.zeros((config.batch_size, dataset.image_size, dataset.image_size, 3), dtype=torch.uint8)
     batch = images, torch.zeros(config.batch_size, dtype=torch.long)

@@ -152,22 +152,14 @@ def build_training(config: TrialConfig, device_name: str, threads: int | None) -
     import numpy as np
     import torch
 
-    from trainable.data.dataset import open_dataset
+    from trainable.data.dataset import open_images_of
     from trainable.device import choose_device
     from trainable.training import Training
 
     device = choose_device(device_name)
     if threads:
         torch.set_num_threads(threads)
-    dataset = open_dataset(
-        config.data,
-        config.image_size,
-        config.seed,
-        config.cache_dir,
-        config.skip_bad_images,
-        cache_bytes=config.cache_bytes,
-        fresh=True,
-    )
+    dataset = open_images_of(config, fresh=True)
     splits = dataset.splits
     rows = np.sort(np.concatenate([splits.train, splits.select]))
     training = Training(config, dataset, rows, splits.holdout, device, cores=torch.get_num_threads())

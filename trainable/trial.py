@@ -17,7 +17,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIMESTAMP
 
 from trainable.address import patiently
 from trainable.config import TrialConfig
-from trainable.data.dataset import Dataset, open_dataset
+from trainable.data.dataset import Dataset, open_images_of
 from trainable.files import RECORD, STACKS, tree_to_disk
 
 CHECKPOINT_SHARE = 0.05
@@ -174,7 +174,7 @@ class Trial(tune.Trainable):
     def _open(self, config: TrialConfig) -> Dataset:
         key = (config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images)
         if self._dataset is None or self._dataset[0] != key:
-            self._dataset = key, open_dataset(*key, progress=False, cache_bytes=config.cache_bytes)
+            self._dataset = key, open_images_of(config, progress=False)
         return self._dataset[1]
 
     def _slot(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ from rich.progress import track
 
 from trainable.address import patiently
 from trainable.config import ARCHITECTURES, TrialConfig
-from trainable.data.dataset import open_dataset
+from trainable.data.dataset import open_images_of
 from trainable.errors import UserError
 from trainable.probe import measure_peak_bytes
 from trainable.sizes import size_text
@@ -78,16 +78,7 @@ def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
     """Decode and split the data set before any trial starts; returns the facts that identify it."""
     config = TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs})
     check_architectures(architectures_of(plan.space))
-    dataset = open_dataset(
-        config.data,
-        config.image_size,
-        config.seed,
-        config.cache_dir,
-        config.skip_bad_images,
-        progress,
-        config.cache_bytes,
-        fresh=True,
-    )
+    dataset = open_images_of(config, progress, fresh=True)
     return {
         "dataset": dataset.cache.fingerprint,
         "classes": dataset.num_classes,

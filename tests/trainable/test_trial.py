@@ -158,7 +158,7 @@ def test_trials_of_one_actor_share_the_open_data_set(new_trial, config: dict, mo
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("opened again")
 
-    monkeypatch.setattr(trial_module, "open_dataset", refuse)
+    monkeypatch.setattr(trial_module, "open_images_of", refuse)
     trial.reset(config | {"lr": 0.1, "arch": "test_vit"})
     assert trial.training.dataset is opened
     with pytest.raises(AssertionError, match="opened again"):

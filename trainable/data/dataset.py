@@ -72,12 +72,9 @@ def open_dataset(
     return Dataset(cache, make_splits(cache.labels, cache.published, cache.classes, seed))
 
 
-def ready_dataset(config: TrialConfig, progress: bool = False) -> str:
-    """Makes a configuration's images ready on this machine, as they are now; returns their fingerprint.
-
-    Machines with the same images return the same one. Raises UserError as `open_dataset` does.
-    """
-    dataset = open_dataset(
+def open_images_of(config: TrialConfig, progress: bool = True, fresh: bool = False) -> Dataset:
+    """The data set of a configuration; `progress` and `fresh` are as in `open_dataset`."""
+    return open_dataset(
         config.data,
         config.image_size,
         config.seed,
@@ -85,9 +82,16 @@ def ready_dataset(config: TrialConfig, progress: bool = False) -> str:
         config.skip_bad_images,
         progress,
         config.cache_bytes,
-        fresh=True,
+        fresh,
     )
-    return dataset.cache.fingerprint
+
+
+def ready_dataset(config: TrialConfig, progress: bool = False) -> str:
+    """Makes a configuration's images ready on this machine, as they are now; returns their fingerprint.
+
+    Machines with the same images return the same one. Raises UserError as `open_dataset` does.
+    """
+    return open_images_of(config, progress, fresh=True).cache.fingerprint
 
 
 def _open_images(wanted: _Wanted, fresh: bool) -> CachedImages:
