@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from analysis.manifest import MANIFEST
 from trainable.address import is_address, open_place, patiently, storage_errors
 from trainable.errors import UsageError
 from trainable.experiment_files import bring_home, is_material, sizes_below
 
-MANIFEST = "ensemble.json"
 ADDRESS = ".address"
 """File in a copy that names where it is from."""
 

@@ -116,7 +116,7 @@ def kept_in_storage(plan: SearchPlan, say: Callable[[str], None]) -> Iterator[No
 
 
 def check_storage(plan: SearchPlan) -> None:
-    """UserError where the storage can't be written, UsageError where it holds an experiment of that name."""
+    """UserError where the storage can't be written, or holds an experiment of that name."""
     place = plan.place
     if place is None:
         return

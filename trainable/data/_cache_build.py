@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.data._progress import reporter
-from trainable.data._room import MANIFEST
+from trainable.data._room import MANIFEST, check_free_space
 from trainable.data.decode import BadImage, read_image
-from trainable.errors import UserError
 from trainable.files import tree_to_disk
 
 IMAGES, INDEX = "images.npy", "index.json"
@@ -45,7 +44,7 @@ def build(
     `about` is what the manifest says besides. Raises UserError where the disk has too little room, OSError where the
     folder can't be written.
     """
-    _check_free_space(folder.parent, bytes_of(files, image_size))
+    check_free_space(folder.parent, bytes_of(files, image_size), "decoded")
     scratch = folder.with_name(folder.name + ".building")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -67,15 +66,6 @@ def build(
 def bytes_of(files: Sequence[File], image_size: int) -> int:
     """What the decoded files will take, with their names."""
     return len(files) * (image_size**2 * 3 + 200)
-
-
-def _check_free_space(place: Path, needed_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(place).free
-    if free_bytes < needed_bytes:
-        raise UserError(
-            f"{place}: the decoded images need {needed_bytes / 1e6:,.1f} MB but {free_bytes / 1e6:,.1f} MB are free; "
-            "make room or choose another disk with --cache-dir"
-        )
 
 
 def _write_images(

@@ -104,6 +104,16 @@ def reserve(folder: Path, needed_bytes: int, most_bytes: int) -> Hold:
         return hold(folder, needed_bytes)
 
 
+def check_free_space(place: Path, needed_bytes: int, what: str) -> None:
+    """UserError where the disk has too little room for images, which are `what`: fetched or decoded."""
+    free_bytes = shutil.disk_usage(place).free
+    if free_bytes < needed_bytes:
+        raise UserError(
+            f"{place}: the {what} images need {needed_bytes / 1e6:,.1f} MB but {free_bytes / 1e6:,.1f} MB are free; "
+            "make room or choose another disk with --cache-dir"
+        )
+
+
 def make_room(folder: Path, needed_bytes: int, most_bytes: int) -> None:
     """Evict from the parent of `folder` what has to go; nothing where even that wouldn't be enough."""
     for going in folder.parent.glob(f".*{GOING}"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainable.data._progress import reporter
-from trainable.data._room import FETCHED, Hold, hold, locked, reserve
+from trainable.data._room import FETCHED, Hold, check_free_space, hold, locked, reserve
 from trainable.data._unpack import Told, unpack
 from trainable.data.origin import OPTION, Origin, StoredFile, cache_name, look_at
 from trainable.errors import UserError
@@ -101,7 +101,7 @@ def _make(folder: Path, origin: Origin, needed_bytes: int, progress: bool) -> No
     """Fill `folder`, which appears complete or not at all; what has arrived stays where the storage is lost."""
     scratch = folder.with_name(folder.name + ".fetching")
     scratch.mkdir(exist_ok=True)
-    _check_free_space(folder.parent, needed_bytes - _bytes_in(scratch))
+    check_free_space(folder.parent, needed_bytes - _bytes_in(scratch), "fetched")
     root = scratch / origin.name
     if origin.is_archive:  # what an unpacking left that was broken off
         shutil.rmtree(root, ignore_errors=True)
@@ -176,12 +176,3 @@ def _check_unchanged(origin: Origin, scratch: Path) -> None:
 
 def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _check_free_space(caches: Path, needed_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(caches).free
-    if free_bytes < needed_bytes:
-        raise UserError(
-            f"{caches}: the fetched images need {needed_bytes / 1e6:,.1f} MB but {free_bytes / 1e6:,.1f} MB are free; "
-            "make room or choose another disk with --cache-dir"
-        )
