@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from analysis.manifest import MANIFEST
 from trainable.address import is_address, open_place, patiently, storage_errors
 from trainable.errors import UsageError
 from trainable.experiment_files import bring_home, is_material, sizes_below
@@ -43,6 +42,8 @@ def send_back(folder: Path, name: str) -> None:
     """Copy the folder `name` of an experiment's copy to where that is from; nothing for one that is no copy."""
     if not (folder / ADDRESS).is_file():
         return
+    from analysis.manifest import MANIFEST  # with pydantic: not needed for --help
+
     address = (folder / ADDRESS).read_text()
     place = open_place(address, "") / name
     with storage_errors("", address):

@@ -194,7 +194,7 @@ def two_jobs(cluster, search, wandb) -> dict[str, str]:
     said["left"] = follower.communicate(timeout=30)[1]
     said["left code"] = str(follower.returncode)
     said["resumed too early"] = cluster.jobs("resume", "long", code=1)
-    said["status"] = cluster.jobs("status", "long")
+    said["status"] = wait_for(lambda: shown if "best" in (shown := cluster.jobs("status", "long")) else "")
     said["stopped"] = cluster.jobs("stop", "long")
     said["log"] = cluster.jobs("logs", "long", code=130)
     wait_for(lambda: cluster.status("short") != "RUNNING")
