@@ -2,7 +2,7 @@
 
 Each data set in it, fetched or decoded, is a folder `<name>-<16 hexadecimal digits>` that its manifest marks as ours.
 Beside it lies `<folder>.used`: locked (flock, shared) by each process that has the data set open or is making it, its
-time is that of the last use, and while the data set is made its text is how many bytes it will take.
+time is that of the last use, and its text is how many bytes the data set will take: that counts while it is locked.
 """
 
 import fcntl
@@ -131,7 +131,7 @@ def make_room(folder: Path, needed_bytes: int, most_bytes: int) -> None:
     for entry in free:
         if excess <= 0:
             break
-        if evict(entry.folder):
+        if evict(entry.folder) and entry.size_bytes:
             excess -= entry.size_bytes
             print(
                 f"{entry.folder}: {size_text(entry.size_bytes)} of images that were used least recently are deleted "
@@ -205,12 +205,25 @@ def _entry(folder: Path) -> Entry | None:
     marker, record = _marker(folder), _record(folder)
     try:
         if record is None:
-            return Entry(folder, int(marker.read_text() or 0), marker.stat().st_mtime_ns)
+            return Entry(folder, _bytes_of_unfinished(folder, marker), marker.stat().st_mtime_ns)
         used = marker if marker.exists() else record  # an earlier version of this program had no markers
         size_bytes = sum(json.loads(record.read_text())["sizes_bytes"].values())
         return Entry(folder, size_bytes, used.stat().st_mtime_ns)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # gone meanwhile, or not ours
+
+
+def _bytes_of_unfinished(folder: Path, marker: Path) -> int:
+    """What is reserved, as long as somebody makes the data set; then what a broken-off making has left."""
+    reserved_bytes = int(marker.read_text() or 0)
+    if is_held(folder):
+        return reserved_bytes
+    return sum(bytes_below(folder.with_name(folder.name + ending)) for ending in SCRATCH)
+
+
+def bytes_below(folder: Path) -> int:
+    """Of all files in a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _record(folder: Path) -> Path | None:

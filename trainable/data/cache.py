@@ -170,10 +170,11 @@ def _build_once(
                 if folder.exists():
                     logger.warning("%s is broken (%s); it is built again", folder, error)
             held = reserve(folder, bytes_of(files, image_size), cache_bytes)
-            build(folder, root, files, image_size, about, progress)
-            cached = _load(folder)
-            held.release()
-            return cached
+            try:
+                build(folder, root, files, image_size, about, progress)
+                return _load(folder)
+            finally:
+                held.release()  # what was loaded has its own
     except OSError as error:
         reason = error.strerror or error
         raise UserError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainable.data._progress import reporter
-from trainable.data._room import FETCHED, Hold, check_free_space, hold, locked, reserve
+from trainable.data._room import FETCHED, Hold, bytes_below, check_free_space, hold, locked, reserve
 from trainable.data._unpack import Told, unpack
 from trainable.data.origin import OPTION, Origin, StoredFile, cache_name, look_at
 from trainable.errors import UserError
@@ -80,7 +80,11 @@ def fetch(origin: Origin, caches: Path, most_bytes: int, progress: bool) -> Fetc
                 return there
             needed_bytes = origin.size_bytes * (2 if origin.is_archive and not origin.is_local else 1)
             held = reserve(folder, needed_bytes, most_bytes)
-            _make(folder, origin, needed_bytes, progress)
+            try:
+                _make(folder, origin, needed_bytes, progress)
+            except BaseException:
+                held.release()  # the error's traceback would keep it
+                raise
             return Fetched(folder / origin.name, origin.version, held)
     except OSError as error:
         reason = error.strerror or error
@@ -101,7 +105,7 @@ def _make(folder: Path, origin: Origin, needed_bytes: int, progress: bool) -> No
     """Fill `folder`, which appears complete or not at all; what has arrived stays where the storage is lost."""
     scratch = folder.with_name(folder.name + ".fetching")
     scratch.mkdir(exist_ok=True)
-    check_free_space(folder.parent, needed_bytes - _bytes_in(scratch), "fetched")
+    check_free_space(folder.parent, needed_bytes - bytes_below(scratch), "fetched")
     root = scratch / origin.name
     if origin.is_archive:  # what an unpacking left that was broken off
         shutil.rmtree(root, ignore_errors=True)
@@ -116,7 +120,7 @@ def _make(folder: Path, origin: Origin, needed_bytes: int, progress: bool) -> No
     else:
         _transfer(origin, {file: root / file.path for file in origin.files}, scratch, progress)
         _check_unchanged(origin, scratch)
-    record = {"address": origin.text, "version": origin.version, "sizes_bytes": {"files": _bytes_in(scratch)}}
+    record = {"address": origin.text, "version": origin.version, "sizes_bytes": {"files": bytes_below(scratch)}}
     (scratch / FETCHED).write_text(json.dumps(record, indent=1))
     os.sync()  # one for all: thousands of small files would take minutes each by itself
     scratch.rename(folder)
@@ -172,7 +176,3 @@ def _check_unchanged(origin: Origin, scratch: Path) -> None:
     if isinstance(again, Path) or again.version != origin.version:
         shutil.rmtree(scratch, ignore_errors=True)
         raise UserError(f"{OPTION} {origin.text}: has changed while it was fetched; run the command again")
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -112,9 +112,50 @@ def test_what_is_being_made_counts_as_large_as_it_will_be(caches):
     with pytest.raises(UserError, match="needs 50 bytes beside the 60 bytes that are in use"):
         reserve(caches / f"second-{KEY}", 50, 100)
     first.release()
-    (caches / f"first-{KEY}.fetching").mkdir()  # broken off
+    scratch = caches / f"first-{KEY}.fetching"
+    scratch.mkdir()  # broken off
+    (scratch / "images.zip").write_bytes(b"x" * 51)
+    reserve(caches / f"second-{KEY}", 50, 150).release()
+    assert scratch.exists(), "it may go on"
     reserve(caches / f"second-{KEY}", 50, 100).release()
-    assert not (caches / f"first-{KEY}.fetching").exists()
+    assert not scratch.exists()
+
+
+RESERVE_AND_WAIT = """
+import sys
+from pathlib import Path
+from trainable.data._room import reserve
+held = reserve(Path(sys.argv[1]), 60, 100)
+print("reserved", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_had_reserved_counts_no_more(caches):
+    unfinished = caches / f"a-{KEY}"
+    command = [sys.executable, "-c", RESERVE_AND_WAIT, str(unfinished)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert other.stdout.readline() == "reserved\n"
+        assert [entry.size_bytes for entry in entries(caches)] == [60]
+    finally:
+        other.kill()
+        other.communicate()
+    assert [entry.size_bytes for entry in entries(caches)] == [0]
+    there = add(caches, "b", 50, int(time.time()) + 100)
+    reserve(caches / f"c-{KEY}", 50, 100).release()
+    assert there.is_dir(), "there was room enough"
+
+
+def test_a_making_that_fails_holds_nothing_while_its_error_is_kept(caches, tmp_path):
+    archive = tmp_path / "images.zip"
+    archive.write_bytes(b"no archive")
+    with pytest.raises(UserError) as caught:
+        open_dataset(archive, 32, cache_dir=caches, progress=False)
+    [entry] = entries(caches)
+    assert not is_held(entry.folder), caught.traceback
+    assert entry.size_bytes == 0
 
 
 def test_what_an_earlier_version_left_goes_by_the_time_it_was_made(caches):
