@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainable.errors import UsageError, UserError
 
@@ -85,9 +85,18 @@ def connect(option: str | None) -> "JobSubmissionClient":
         requests.get(f"{address}/api/version", timeout=ANSWER_S)  # Ray's client would wait for ever
         from ray.job_submission import JobSubmissionClient  # seconds of imports
 
+        class Client(JobSubmissionClient):
+            """Ray's, but it doesn't wait for ever for what it only asks."""
+
+            def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+                limit: dict[str, Any] = (
+                    {"timeout": ANSWER_S} if method == "GET" else {}
+                )  # code is sent as long as that takes
+                return super()._do_request(method, endpoint, **limit, **options)
+
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
-        return JobSubmissionClient(address)
+        return Client(address)
 
 
 def has_token() -> bool:

@@ -25,8 +25,9 @@ import requests
 
 from trainable.address import open_place
 from trainable.errors import UsageError, UserError
+from tuning import jobs_cluster, jobs_logs
 from tuning.jobs_arguments import check_new, check_resumed
-from tuning.jobs_cluster import USUAL_ADDRESS, Job, cluster_address, find_job, minor
+from tuning.jobs_cluster import USUAL_ADDRESS, Job, cluster_address, connect, find_job, minor
 from tuning.jobs_logs import Log
 from tuning.jobs_package import KEY_FILE, WandbKey, environment, find_wandb_key, packaged
 from tuning.jobs_results import fetch_experiment, open_experiment
@@ -488,3 +489,78 @@ def test_a_log_is_followed_over_a_broken_connection_without_a_letter_twice():
     job = Log(Broken(), "a", written.append).follow()
     assert "".join(written) == "one\ntwo\nthree\n"
     assert job.says == "succeeded"
+
+
+HEAD = """
+import asyncio
+import socket
+import sys
+from aiohttp import web
+
+async def version(request):
+    return web.json_response({"version": "4", "ray_version": "2.60.0", "ray_commit": "none"})
+
+async def job(request):
+    about = {"type": "SUBMISSION", "submission_id": "a", "entrypoint": "none", "start_time": 1000}
+    return web.json_response(about | {"status": sys.argv[1], "metadata": {"experiment": "a", "storage": "s"}})
+
+async def logs(request):
+    return web.json_response({"logs": "one\\ntwo\\n"})
+
+async def tail(request):
+    answer = web.WebSocketResponse()
+    await answer.prepare(request)
+    await answer.send_str("one\\n")
+    await asyncio.sleep(600)
+
+app = web.Application()
+app.add_routes([web.get("/api/version", version), web.get("/api/jobs/a", job)])
+app.add_routes([web.get("/api/jobs/a/logs", logs), web.get("/api/jobs/a/logs/tail", tail)])
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+web.run_app(app, sock=server, print=None)
+"""
+
+
+@contextmanager
+def quiet_head(status: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """What of a head the following of a log needs: its connection stays open, and brings one line and nothing more."""
+    process = subprocess.Popen([sys.executable, "-c", HEAD, status], stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}", process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of a second; and no variable that names another cluster."""
+    for module, name in ((jobs_cluster, "ANSWER_S"), (jobs_logs, "SILENCE_S"), (jobs_logs, "PATIENCE_S")):
+        monkeypatch.setattr(module, name, 1.0)
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # Ray's own call
+def test_a_head_that_vanishes_without_a_word_is_told(impatient):
+    with quiet_head("RUNNING") as (address, head):
+        written: list[str] = []
+
+        def write(text: str) -> None:
+            written.append(text)
+            head.send_signal(signal.SIGSTOP)  # its connections stay open, as those of a machine without power
+
+        with pytest.raises(UserError, match=rf"^--address {address}: no Ray cluster answers there"):
+            Log(connect(address), "a", write).follow()
+        assert written == ["one\n"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # Ray's own call
+def test_a_log_whose_connection_falls_silent_is_whole_when_the_job_has_ended(impatient):
+    with quiet_head("SUCCEEDED") as (address, _):
+        written: list[str] = []
+        assert Log(connect(address), "a", written.append).follow().says == "succeeded"
+        assert "".join(written) == "one\ntwo\n"
