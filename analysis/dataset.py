@@ -2,8 +2,9 @@
 
 [bold]python -m analysis.dataset DATA[/]  prints a summary with warnings, and writes four PNGs to dataset/NAME.
 
-DATA is a folder as the search reads it; without one, what the search would take: a downloaded Tiny-ImageNet, or the
-embedded digits. Splits are those of a search with the same --seed. Warnings leave the exit code at 0.
+DATA is a folder, an archive or an address as the search reads it, such as s3://BUCKET/images.zip, fetched or unpacked
+once per machine; without one, what the search would take: a downloaded Tiny-ImageNet, or the embedded digits. Splits
+are those of a search with the same --seed. Warnings leave the exit code at 0.
 """
 
 import time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from analysis.dataset_checks import Scan
+    from trainable.address import Place
     from trainable.data.layouts import ClassName, Layout
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -38,7 +40,9 @@ AUGMENTATION = "augmentation.png"
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of labelled images.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="Folder or archive of labelled images, or its address.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the PNGs.", show_default="dataset/NAME of DATA")
     ] = None,
@@ -54,23 +58,48 @@ def main(
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Mirror images.", show_default="yes, except for the digits")
     ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where fetched images are kept.", show_default="the user's cache folder")
+    ] = None,
 ) -> None:
     """Scan the data set, print what there is, and draw."""
-    from trainable.data.default import USING_DIGITS, choose_data
+    from trainable.address import open_place
+    from trainable.data.dataset import open_files
+    from trainable.data.default import USING_DIGITS
     from trainable.data.digits import write_digits
-    from trainable.data.layouts import natural_image_size, read_layout
+    from trainable.data.layouts import natural_image_size
 
-    root, is_digits = choose_data(data)
-    folder = output if output is not None else Path("dataset") / root.resolve().name
-    check_output(folder, root)
+    root, is_digits = choose(data)
+    folder = output if output is not None else Path("dataset") / name_of(root)
+    check_output(folder, open_place(root, "DATA"))
     if is_digits and data is None:
         print(USING_DIGITS)
-    if is_digits and not root.exists():
+    if is_digits and isinstance(root, Path) and not root.exists():
         write_digits(root)
-    layout = read_layout(root)
-    side = image_size or natural_image_size(layout)
+    files = open_files(root, cache_dir)
+    side = image_size or natural_image_size(files.layout)
     prepare_output(folder)
-    report(layout, folder, Look(side, seed, hashes, augment, not is_digits if flip is None else flip))
+    look = Look(side, seed, hashes, augment, not is_digits if flip is None else flip)
+    report(files.layout, folder, look, str(root))
+
+
+def choose(data: str | None) -> tuple[Path | str, bool]:
+    """The folder, archive or address, and whether it is the embedded digits."""
+    from trainable.address import is_address
+    from trainable.data.default import choose_data
+
+    if data is not None and is_address(data):
+        return data, False
+    return choose_data(None if data is None else Path(data))
+
+
+def name_of(root: Path | str) -> str:
+    """What its figures' folder is called."""
+    from trainable.data.origin import cache_name
+
+    if isinstance(root, Path) and not root.is_file():
+        return root.resolve().name
+    return cache_name(str(root))
 
 
 class Look(NamedTuple):
@@ -83,8 +112,8 @@ class Look(NamedTuple):
     flip: bool
 
 
-def report(layout: "Layout", folder: Path, look: Look) -> None:
-    """Print the summary and the warnings, then draw into `folder`."""
+def report(layout: "Layout", folder: Path, look: Look, told: str) -> None:
+    """Print the summary of what is `told` as the data and the warnings, then draw into `folder`."""
     from analysis.dataset_checks import class_counts, find_twins, scan, split_summary, warnings_about
     from analysis.tables import wide_console
 
@@ -94,7 +123,7 @@ def report(layout: "Layout", folder: Path, look: Look) -> None:
     twins = find_twins(scanned.images, scanned.thumbnails) if look.hashes else None
     counts = class_counts(scanned.images, len(layout.classes))
     looked_at = len(scanned.images) + len(scanned.broken)
-    print(f"{printable(str(layout.root))}: {looked_at:,} images of {len(layout.classes):,} classes, {layout.kind}")
+    print(f"{printable(told)}: {looked_at:,} images of {len(layout.classes):,} classes, {layout.kind}")
     print(f"looked at in {seconds:.1f} s ({looked_at / seconds:,.0f} images/s), for training at {look.image_size} px\n")
     wide_console().print(summary_table(split_summary(scanned.images), counts, layout.classes))
     print()
@@ -156,9 +185,9 @@ def draw(layout: "Layout", scanned: "Scan", counts: "DataFrame", look: Look) -> 
     }
 
 
-def check_output(folder: Path, root: Path) -> None:
+def check_output(folder: Path, root: "Place") -> None:
     """UsageError where `folder` is the data set, or inside: its files would become part of the data."""
-    if folder.resolve().is_relative_to(root.resolve()):
+    if isinstance(root, Path) and folder.resolve().is_relative_to(root.resolve()):
         raise UsageError(f"--output {folder}: lies in the data set {root}; give a folder outside")
 
 

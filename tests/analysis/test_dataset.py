@@ -1,6 +1,7 @@
 """The look at a data set: every fact that it counts, every warning, and the command as a user starts it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from analysis.dataset_checks import (
     split_summary,
     warnings_about,
 )
+from trainable.address import open_place
 from trainable.data.dataset import open_dataset
 from trainable.data.layouts import read_layout
 from trainable.errors import UsageError, UserError
@@ -243,6 +245,35 @@ def test_the_command_prints_a_summary_and_writes_four_figures(make_folder: MakeF
     assert {path.name for path in (tmp_path / "dataset" / "data").iterdir()} == PNGS
 
 
+def test_an_address_is_fetched_once_and_named_as_it_was_given(make_folder: MakeFolder, tmp_path: Path, s3) -> None:
+    root = make_folder({"ant": 5, "bee": 5}, {"ant": 1, "bee": 1})
+    archive = Path(shutil.make_archive(str(tmp_path / "insects"), "zip", root))
+    bucket = s3.make_bucket()
+    (open_place(bucket, "") / "insects.zip").write_bytes(archive.read_bytes())
+    address = f"{bucket}/insects.zip"
+    done = run(address, "--image-size", SIDE, "--cache-dir", tmp_path / "cache", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == f"{address}: 12 images of 2 classes, class-folders"
+    assert {path.name for path in (tmp_path / "dataset" / "insects").iterdir()} == PNGS
+    assert len(list((tmp_path / "cache").glob("insects-files-*/fetched.json"))) == 1
+
+
+def test_a_file_address_and_an_archive_are_looked_at(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder({"ant": 5, "bee": 5}, {"ant": 1, "bee": 1})
+    archive = Path(shutil.make_archive(str(tmp_path / "insects"), "zip", root))
+    seen: list[tuple[str, int]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "report", lambda layout, *rest: seen.append((rest[-1], len(layout.train))))
+    for data in (f"file://{root}", str(archive)):
+        command.main(data, None, None, 0, True, "full", None, tmp_path / "cache")
+    assert seen == [(f"file://{root}", 10), (str(archive), 10)]
+    assert {path.name for path in (tmp_path / "dataset").iterdir()} == {"data", "insects"}
+    with pytest.raises(UsageError, match=r"--output .*: lies in the data set"):
+        command.main(f"file://{root}", root / "plots", None, 0, True, "full", None, None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -270,7 +301,7 @@ def test_what_cannot_be_meant_is_told_in_one_line(
     monkeypatch.chdir(tmp_path)
     data, output = Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else None
     with pytest.raises(error, match=message):
-        command.main(data, output, None, 0, True, "full", None)
+        command.main(str(data), output, None, 0, True, "full", None, None)
     assert not (tmp_path / "dataset").exists()
 
 
@@ -279,8 +310,8 @@ def test_without_data_the_embedded_digits_are_written_and_looked_at(
 ) -> None:
     seen: list[command.Look] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "report", lambda layout, folder, look: seen.append(look))
-    command.main(None, None, None, 3, True, "full", None)
+    monkeypatch.setattr(command, "report", lambda layout, folder, look, told: seen.append(look))
+    command.main(None, None, None, 3, True, "full", None, None)
     assert seen == [command.Look(image_size=32, seed=3, hashes=True, augment="full", flip=False)]
     assert (tmp_path / "data/digits/wnids.txt").is_file()
     assert (tmp_path / "dataset/digits").is_dir()

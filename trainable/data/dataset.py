@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from trainable.address import is_address
 from trainable.config import USUAL_CACHE_BYTES, TrialConfig
+from trainable.data._room import Hold
 from trainable.data.cache import CachedImages, default_cache_dir, open_layout_cache, open_version_cache
 from trainable.data.default import DIGITS
 from trainable.data.digits import write_digits
@@ -48,6 +49,31 @@ class _Wanted(NamedTuple):
     cache_bytes: int
     skip_bad_images: bool
     progress: bool
+
+
+class Files(NamedTuple):
+    """A data set's files on this machine, listed; fetched ones stay while `hold` lives."""
+
+    layout: Layout
+    hold: Hold | None
+
+
+def open_files(
+    data: Path | str,
+    cache_dir: Path | None = None,
+    cache_bytes: int = USUAL_CACHE_BYTES,
+    progress: bool = True,
+) -> Files:
+    """The files as they are, not decoded: where they lie, or fetched or unpacked, once per machine.
+
+    Raises UserError, as `look_at`, `fetch` and `read_layout` do.
+    """
+    found = look_at(data)
+    if isinstance(found, Path):
+        return Files(read_layout(found), None)
+    fetched = fetch(found, cache_dir or default_cache_dir(), cache_bytes, progress)
+    with _named(data, fetched.root):
+        return Files(read_layout(fetched.root), fetched.hold)
 
 
 def open_dataset(
