@@ -188,9 +188,10 @@ def slots_now(nodes: Sequence[Node], rule: Rule) -> Slots:
 
 
 def slot_kinds(nodes: Sequence[Node], rule: Rule) -> tuple[SlotKind, ...]:
-    """The sizes of slots on these nodes, at least one: of GPUs, then of nodes without; only one where all are alike.
+    """The sizes of slots on these nodes, at least one: of each type of GPU, then of nodes without.
 
-    A GPU of a type that wasn't measured yet isn't used.
+    A GPU of a type that wasn't measured yet isn't used. A type's slots keep their pin where it is the only one: trials
+    that run there are counted there when another type joins.
     """
     with_gpu = [node for node in nodes if node.gpus >= 1]
     if not (with_gpu or rule.gpus_per_trial) or rule.gpus_per_trial == 0:
@@ -205,10 +206,7 @@ def slot_kinds(nodes: Sequence[Node], rule: Rule) -> tuple[SlotKind, ...]:
     if rule.cpu_trials:
         without = [node for node in nodes if node.gpus < 1]
         kinds += [_kind(group, rule.cpus_per_trial, 0.0, name) for name, group in _grouped(without).items()]
-    kinds = [kind for kind in kinds if kind.places] or kinds[:1]
-    if len({(kind.cpus, kind.gpus) for kind in kinds}) == 1:
-        return (kinds[0]._replace(pin=None, places=sum(kind.places for kind in kinds)),)
-    return tuple(kinds)
+    return tuple(kind for kind in kinds if kind.places) or (kinds[0],)
 
 
 def cores_for_at_most(nodes: Sequence[Node], slots: Slots) -> float:
@@ -248,9 +246,9 @@ def _grouped(nodes: Sequence[Node]) -> dict[str, list[Node]]:
 
 
 def _reason(nodes: Sequence[Node], kinds: Sequence[SlotKind]) -> str:
-    if len(kinds) > 1:
+    if len({(kind.cpus, kind.gpus) for kind in kinds}) > 1:
         return "; ".join(kind.text for kind in kinds)
-    kind = kinds[0]
+    kind = kinds[0]._replace(places=sum(kind.places for kind in kinds))
     used = [node for node in nodes if places_on(node, kind.cpus, kind.gpus)]
     if kind.gpus and kind.places == sum(_gpu_slots(node.gpus, kind.gpus) for node in used):
         return f"{sum(node.gpus for node in used):g} GPUs / {kind.gpus:.3g} a trial"

@@ -146,11 +146,24 @@ def test_a_node_has_one_kind_of_slot(nodes, rule):
 
 
 @given(node=nodes.map(lambda nodes: nodes[0]), count=st.integers(1, 5), rule=rules)
-def test_nodes_that_are_alike_have_one_kind_of_slot_that_no_trial_is_pinned_to(node, count, rule):
+def test_nodes_that_are_alike_have_one_kind_of_slot(node, count, rule):
+    assume(node.gpu_type or not node.gpus)
     copies = [node._replace(address=f"10.0.0.{number}") for number in range(count)]
     (kind,) = slots_now(copies, rule).kinds
-    assert kind.pin is None
+    assert kind.pin in (None, node.pin)
     assert kind.places == count * places_on(node, kind.cpus, kind.gpus) or not kind.places
+
+
+@given(gpus=st.sampled_from([None, 0.25, 1.0]), share=shares)
+def test_slots_of_a_gpu_keep_their_pin_when_another_type_joins(gpus, share):
+    rule = Rule(gpus, measured={A100.pin: share, T4.pin: share})
+    alone, both = (slots_now(nodes, rule).kinds for nodes in ([A100], [A100, T4]))
+    assert alone == both[:1]
+    assert [kind.pin for kind in both] == [A100.pin, T4.pin]
+
+
+def test_slots_of_one_size_are_told_together_whatever_their_gpus():
+    assert share_nodes([A100, T4._replace(cpus=8, gpus=2)], Rule(0.5)).reason == "4 GPUs / 0.5 a trial"
 
 
 @given(nodes=nodes, rule=rules)
