@@ -4,6 +4,7 @@ import faulthandler
 import gc
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIMESTAMP
 from trainable.address import patiently
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_images_of
+from trainable.errors import UserError
 from trainable.files import RECORD, STACKS, tree_to_disk
 
 CHECKPOINT_SHARE = 0.05
@@ -29,6 +31,8 @@ DataKey = tuple[Path | str, int | None, int, Path | None, bool]
 class Trial(tune.Trainable):
     """Trains the configuration that Ray hands over; its actor, imports, CUDA context and open data set are re-used."""
 
+    images: str | None = None
+    """The fingerprint of the images that its search is on; None where that doesn't matter."""
     _dataset: tuple[DataKey, Dataset] | None = None
     _checkpoint_s = 0.0
     """What the last checkpoint took of this actor's time, with Ray's copy of it to the experiment's folder."""
@@ -174,8 +178,17 @@ class Trial(tune.Trainable):
     def _open(self, config: TrialConfig) -> Dataset:
         key = (config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images)
         if self._dataset is None or self._dataset[0] != key:
-            self._dataset = key, open_images_of(config, progress=False)
+            self._dataset = key, self._check(open_images_of(config, progress=False), config)
         return self._dataset[1]
+
+    def _check(self, dataset: Dataset, config: TrialConfig) -> Dataset:
+        found = dataset.cache.fingerprint
+        if self.images not in (None, found):
+            raise UserError(
+                f"{config.data}: the images on {socket.gethostname()} aren't those that the search began with "
+                f"({found[:8]}, not {self.images[:8]}); restore them"
+            )
+        return dataset
 
     def _slot(self) -> dict[str, float]:
         """What Ray gave this trial's actor: CPUs, and the fraction of a GPU."""

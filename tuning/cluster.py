@@ -21,6 +21,8 @@ from tuning.resources import PIN_SHARE, Node, Rule, Slots, gpu_fraction, places_
 ACCELERATOR = "accelerator_type:"
 ANSWER_S = 60
 """What a node gets to look for a file."""
+STEP_S = 2
+"""How often nodes are looked at while a measurement is waited for."""
 NODE_LEFT = NodeDiedError, TaskUnschedulableError
 """What Ray says of a task for a node that is no longer there; it may have looked alive for half a minute."""
 
@@ -43,7 +45,9 @@ def _node(told: Mapping[str, Any]) -> Node:
     return Node(told["NodeManagerAddress"], cpus, gpus, gpu_type, memory, told["NodeID"])
 
 
-def plan_cluster(rule: Rule, configurations: list[dict[str, Any]], probe: Probe) -> Slots:
+def plan_cluster(
+    rule: Rule, configurations: list[dict[str, Any]], probe: Probe, say: Callable[[str], None] = lambda text: None
+) -> Slots:
     """The slots of the cluster by the rule; the share of each type of GPU is measured where none was asked for.
 
     Raises:
@@ -51,11 +55,37 @@ def plan_cluster(rule: Rule, configurations: list[dict[str, Any]], probe: Probe)
     """
     nodes = read_nodes()
     if rule.gpus_per_trial is None:
-        peaks = {pin: start_probe(probe, configurations, pin) for pin in unmeasured(nodes, rule)}
-        rule = rule._replace(measured={pin: gpu_fraction(*ray.get(peak)) for pin, peak in peaks.items()})
-        if not rule.measured:
+        pins = unmeasured(nodes, rule)
+        if pins:
+            measuring = {pin: start_probe(probe, configurations, pin) for pin in pins}
+            rule, nodes = rule._replace(measured=wait_for_shares(measuring, say)), read_nodes()
+        else:
             rule = rule._replace(gpus_per_trial=0.0)  # GPUs that join later could take no trial of this search
     return share_nodes(nodes, rule)
+
+
+def wait_for_shares(measuring: Mapping[str, ray.ObjectRef], say: Callable[[str], None]) -> dict[str, float]:
+    """The share that a trial needs of each type of GPU; those whose last node leaves before that is known are left
+    out."""
+    shares, waiting, told = {}, dict(measuring), False
+    while waiting:
+        ready, rest = ray.wait(list(waiting.values()), num_returns=len(waiting), timeout=STEP_S)
+        if rest and not told:
+            say(f"measuring the memory of a trial on {', '.join(map(pin_text, waiting))} ...")
+            told = True
+        there = {node.pin for node in read_nodes()}
+        for pin, answer in list(waiting.items()):
+            if pin not in there:
+                ray.cancel(waiting.pop(pin))
+                say(f"{pin_text(pin)} left the cluster before a trial was measured there: that is done when it joins")
+            elif answer in ready:
+                shares[pin] = gpu_fraction(*ray.get(waiting.pop(pin)))
+    return shares
+
+
+def pin_text(pin: str) -> str:
+    """`A100`, or the node's address."""
+    return pin.split(":")[-1]
 
 
 def unmeasured(nodes: Sequence[Node], rule: Rule) -> list[str]:
@@ -73,10 +103,14 @@ def start_probe(probe: Probe, configurations: list[dict[str, Any]], pin: str) ->
 
 def check_nodes(plan: SearchPlan, slots: Slots, fingerprint: str, console: Console) -> None:
     """UserError where a node can't do what trials do there: open the data of this fingerprint, keep checkpoints."""
-    config = TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs})
-    check_data(slots, partial(ready_dataset, config), fingerprint, console)
+    check_data(slots, data_opener(plan), fingerprint, console)
     if plan.place is None or isinstance(plan.place, Path):
         check_shared(plan.place or plan.output, "--storage" if plan.place else "--output")
+
+
+def data_opener(plan: SearchPlan) -> Callable[[], str]:
+    """What makes the plan's images ready on the machine where it is called, and returns their fingerprint."""
+    return partial(ready_dataset, TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs}))
 
 
 def check_data(slots: Slots, open_data: Callable[[], str], fingerprint: str, console: Console) -> None:
@@ -94,24 +128,37 @@ def check_data(slots: Slots, open_data: Callable[[], str], fingerprint: str, con
     nodes = read_nodes()
     if len(nodes) < 2:
         return
-    sizes = [(kind.cpus, kind.gpus) for kind in slots.kinds] or [(slots.cpus_per_trial, slots.gpus_per_trial)]
-    asked = {node: on_node(node, open_data) for node in nodes if any(places_on(node, *size) for size in sizes)}
+    asked = {node: on_node(node, open_data) for node in nodes if takes_trials(node, slots)}
     wrong = []
     text = f"data on {len(asked)} nodes ..."
     for node, answer in track(asked.items(), text, console=console, transient=True):
         try:
-            found = ray.get(answer)
+            fault = data_fault(answer, fingerprint)
         except NODE_LEFT:  # it takes no trial any more
             console.print(f"node {node.address} has left the cluster", highlight=False)
             continue
-        except RayError as error:
-            wrong.append(f"node {node.address}: {reason_of(error)}")
-            continue
-        if found != fingerprint:
-            difference = f"{found[:8]}, here {fingerprint[:8]}"
-            wrong.append(f"node {node.address}: has other images than this machine ({difference}); copy them there")
+        if fault:
+            wrong.append(f"node {node.address}: {fault}")
     if wrong:
         raise UserError("; ".join(wrong))
+
+
+def takes_trials(node: Node, slots: Slots) -> bool:
+    """Whether a slot of some kind fits on the node."""
+    sizes = [(kind.cpus, kind.gpus) for kind in slots.kinds] or [(slots.cpus_per_trial, slots.gpus_per_trial)]
+    return any(places_on(node, *size) for size in sizes)
+
+
+def data_fault(answer: ray.ObjectRef, fingerprint: str) -> str | None:
+    """What is wrong with the data of a node, by its `answer`, for which it waits; one of NODE_LEFT if it left."""
+    try:
+        found: Any = ray.get(answer)
+    except NODE_LEFT:
+        raise
+    except RayError as error:
+        return reason_of(error)
+    difference = f"{found[:8]}, here {fingerprint[:8]}"
+    return None if found == fingerprint else f"has other images than this machine ({difference}); copy them there"
 
 
 def check_shared(folder: Path, option: str = "--output") -> None:

@@ -14,7 +14,7 @@ from tuning.engine import Action, Status
 from tuning.executor import Executor
 from tuning.failures import end_if_disk_is_full, failure_reason, write_failure
 from tuning.ray_trials import make_trial, trial_from_files, write_configuration
-from tuning.slots import Places, request, take_back
+from tuning.slots import Places, take_back
 
 ACTIONS = {
     Action.CONTINUE: TrialScheduler.CONTINUE,
@@ -75,7 +75,7 @@ class EngineGenerator(SearchGenerator):
         return trial
 
     def _on_a_place(self, spec: dict, key: str) -> dict:
-        return spec if self.places is None else spec | {"resources_per_trial": request(self.places.take(key))}
+        return spec if self.places is None else spec | {"resources_per_trial": self.places.request(key)}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """A trial ended; of one that broke the scheduler hears more."""
@@ -118,7 +118,7 @@ class EngineScheduler(FIFOScheduler):
             engine.promote()
             trial = paused[move.key]
             if self.places is not None:
-                trial.update_resources(request(self.places.take(trial.trial_id)))
+                trial.update_resources(self.places.request(trial.trial_id))
             return trial
         over = engine.finished
         for key, trial in paused.items():

@@ -145,7 +145,7 @@ def run(
     console.print(f"Ray dashboard: {dashboard}{asks}", highlight=False)
     if slots is None:
         wanted = asked.gpus_per_trial, asked.cpus_per_trial, asked.concurrent, asked.max_slots, asked.cpu_trials
-        slots = gpu_slots(plan, *wanted)
+        slots = gpu_slots(plan, *wanted, say=lambda text: console.print(text, style="dim", highlight=False))
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
         check_nodes(plan, slots, facts["dataset"], console)
     console.print(f"after any interruption: {resume_command(plan)}", highlight=False, soft_wrap=True)

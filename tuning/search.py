@@ -31,10 +31,11 @@ from trainable.probe import measure_peak_bytes
 from trainable.sizes import size_text
 from trainable.trial import Trial
 from trainable.versions import library_versions
-from tuning.cluster import plan_cluster, read_nodes
+from tuning.cluster import data_opener, plan_cluster, read_nodes
 from tuning.executor import Executor
 from tuning.failures import FailureLog, is_disk_full, lost_processes_are_failures
 from tuning.monitoring import Metrics
+from tuning.newcomers import Newcomers
 from tuning.past import PastTrial, check_space, mend, read_past, trial_folders
 from tuning.plan import Precautions, SearchPlan, architectures_of, largest_configurations
 from tuning.progress import Progress
@@ -46,7 +47,7 @@ from tuning.scheduler import make_scheduler
 from tuning.searcher import ResumingGenerator, make_searcher
 from tuning.slots import Places, SlotWatch
 from tuning.stalls import StallWatch
-from tuning.storage import experiment_id
+from tuning.storage import experiment_id, experiment_images
 from tuning.tracking import trackers
 from tuning.warm_start import Earlier
 from tuning.watch_pages import watched_study
@@ -146,11 +147,13 @@ def gpu_slots(
     concurrent: int | None,
     max_slots: int | None = None,
     cpu_trials: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Slots:
-    """Slots on the nodes that Ray has; `auto` measures what the largest configuration needs of each type of GPU."""
+    """Slots on the nodes that Ray has; `auto` measures what the largest configuration needs of each type of GPU, and
+    tells of a measurement that takes long."""
     share, alike = parse_gpus_per_trial(gpus_per_trial), not plan.decides_itself
     rule = Rule(share, cpus_per_trial, concurrent, max_slots, cpu_trials, alike)
-    slots = plan_cluster(rule, largest_configurations(plan), measure_peak_bytes)
+    slots = plan_cluster(rule, largest_configurations(plan), measure_peak_bytes, say)
     return slots._replace(concurrent=max_slots) if alike and max_slots else slots  # Ray lets what doesn't fit wait
 
 
@@ -167,7 +170,7 @@ def run_search(
     pages: bool = False,
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
-    experiment = experiment_id(plan.folder)
+    experiment, images = experiment_id(plan.folder), experiment_images(plan.folder)
     with full_disk_is_told(plan):
         past = mended(plan, experiment, console) if resumed else []
     progress = Progress(plan, expected_epochs, dashboard, console)
@@ -188,8 +191,9 @@ def run_search(
     places = None
     if executor is not None and slots.rule is not None:
         places = Places(slots.kinds, executor.occupies)
+        newcomers = Newcomers(data_opener(plan), images, progress.say)
         largest = largest_configurations(plan)
-        callbacks.append(SlotWatch(slots.rule, places, executor, largest, measure_peak_bytes, progress.say))
+        callbacks.append(SlotWatch(slots.rule, places, executor, largest, measure_peak_bytes, newcomers, progress.say))
     if executor is None:
         callbacks.insert(0, FailureLog(plan.folder))  # before `progress` tells of them
     with (
@@ -202,7 +206,7 @@ def run_search(
         searcher, scheduler = make_deciders(plan, slots, past, executor, weights.is_held, interrupt.is_set, places)
         stack.enter_context(watched_study(plan, experiment, pages, progress.say))
         tune.run(
-            trainable,
+            on_images(trainable, images),
             name=plan.name,
             storage_path=plan.storage or str(plan.output),
             config=plan.trial | plan.space.fixed | {"epochs": plan.epochs},
@@ -255,6 +259,11 @@ def mended(plan: SearchPlan, experiment: str, console: Console) -> list[PastTria
     epochs = sum(len(trial.records) for trial in past)
     console.print(f"resumed: {len(past)} trials with {epochs} epochs are known", highlight=False)
     return past
+
+
+def on_images(trainable: type[tune.Trainable], fingerprint: str) -> type[tune.Trainable]:
+    """The Trainable of a search on the images of that fingerprint, which its configurations don't tell."""
+    return type(trainable.__name__, (trainable,), {"images": fingerprint})
 
 
 def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:

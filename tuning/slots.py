@@ -2,20 +2,24 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.tune import Callback, PlacementGroupFactory, TuneError
 from ray.tune.experiment import Trial
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.tune.result import NODE_IP
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from tuning.cluster import Probe, read_nodes, start_probe, unmeasured
 from tuning.executor import Executor
+from tuning.newcomers import Newcomers
 from tuning.resources import Node, Rule, SlotKind, Slots, gpu_fraction, slots_now
 
 LOOK_EVERY_S = 2
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives each node."""
 PLACE_IS_GONE = "its node has died, or is full, before it began there"
 """What a trial fails for, without counting, that Ray would keep waiting for a place."""
 
@@ -28,6 +32,12 @@ class Places:
         self.occupies = occupies
         """Whether a trial runs, or is about to: its place is free again once it doesn't."""
         self.held: dict[str, SlotKind] = {}
+        self.unfit: frozenset[str] = frozenset()
+        """Ray's ids of the nodes that no trial may be put on."""
+
+    def request(self, key: str) -> PlacementGroupFactory:
+        """What Ray is asked for, for a place that the trial takes."""
+        return request(self.take(key), self.unfit)
 
     def take(self, key: str) -> SlotKind:
         """A kind for the trial: the first with a free place; the first of all where none has, to wait for."""
@@ -44,6 +54,12 @@ class Places:
         free.subtract(kind.pin for kind in self.held.values())
         return free
 
+    def runs_on(self, key: str, pin: str) -> None:
+        """Count a trial that was asked for when no node had a pin at the kind of the node that it runs on."""
+        kind = next((kind for kind in self.kinds if kind.pin == pin), None)
+        if kind and key in self.held and self.held[key].pin is None:
+            self.held[key] = kind
+
     def is_lost(self, key: str) -> bool:
         """Whether the trial has a kind that is gone, or so full that it had better wait for another."""
         kind = self.held.get(key)
@@ -55,9 +71,12 @@ class Places:
         return free[kind.pin] < 0 and any(free[each.pin] > 0 for each in self.kinds)
 
 
-def request(kind: SlotKind) -> PlacementGroupFactory:
+def request(kind: SlotKind, unfit: Collection[str] = ()) -> PlacementGroupFactory:
     """What Ray is asked for; two of the same kind are equal, and their trials can use each other's processes."""
-    return PlacementGroupFactory([kind.resources])
+    if not unfit:
+        return PlacementGroupFactory([kind.resources])
+    elsewhere: Any = [{NODE_ID: f"!in({','.join(sorted(unfit))})"}]
+    return PlacementGroupFactory([kind.resources], bundle_label_selector=elsewhere)
 
 
 def take_back(controller: Any, trial: Trial) -> None:
@@ -80,16 +99,15 @@ class Demand:
     def __init__(self) -> None:
         self.waiting: list[PlacementGroup] = []
 
-    def ask(self, resources: dict[str, float], count: int) -> None:
-        """Wait for so many places; those that have come are left to the trials."""
+    def ask(self, place: PlacementGroupFactory, count: int) -> None:
+        """Wait for so many such places; those that have come are left to the trials."""
         come = [group for group in self.waiting if group.wait(timeout_seconds=0)]
         extra = self.waiting[max(0, count) :]
         for group in {*come, *extra}:
             remove_placement_group(group)
         self.waiting = [group for group in self.waiting if group not in come and group not in extra]
         if not come:  # else trials first: whether more are missing is known when they run there
-            bundle = {name: amount for name, amount in resources.items() if amount}
-            self.waiting += [placement_group([bundle]) for _ in range(count - len(self.waiting))]
+            self.waiting += [place.to_placement_group() for _ in range(count - len(self.waiting))]
 
 
 class SlotWatch(Callback):
@@ -102,6 +120,7 @@ class SlotWatch(Callback):
         executor: Executor,
         configurations: list[dict[str, Any]],
         probe: Probe,
+        newcomers: Newcomers,
         say: Callable[[str], None],
     ) -> None:
         self.rule = rule
@@ -110,9 +129,12 @@ class SlotWatch(Callback):
         self.configurations = configurations
         """The largest ones, which a type of GPU that joins is measured with."""
         self.probe = probe
+        self.newcomers = newcomers
         self.say = say
         self.demand = Demand()
         self.nodes = {node.id for node in read_nodes()}
+        self.pins: dict[str, str] = {}
+        """Of the nodes, by their addresses."""
         self.measuring: dict[str, ray.ObjectRef] = {}
         self.next_look = 0.0
 
@@ -122,12 +144,19 @@ class SlotWatch(Callback):
             self.next_look = time.monotonic() + LOOK_EVERY_S
             nodes = read_nodes()
             self.measure(nodes)
-            self.resize(nodes)
+            self.resize(self.newcomers.leave_out(nodes, slots_now(nodes, self.rule)))
+            self.places.unfit = frozenset(self.newcomers.unfit)
             self.ask()
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+        """A trial finished an epoch, on a node that its result names."""
+        pin = self.pins.get(result.get(NODE_IP, ""))
+        if pin is not None:
+            self.places.runs_on(trial.trial_id, pin)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """No more nodes are wanted."""
-        self.demand.ask({}, 0)
+        self.demand.ask(self.wanted, 0)
 
     def measure(self, nodes: Sequence[Node]) -> None:
         """Find out what a trial needs of GPUs that the search hasn't seen before; they are used when it is known."""
@@ -150,6 +179,7 @@ class SlotWatch(Callback):
         """Let as many trials run as there are places now, and say so where that changed."""
         slots = slots_now(nodes, self.rule)
         self.places.kinds = slots.kinds
+        self.pins = {node.address: node.pin for node in nodes}
         alive = {node.id for node in nodes}
         gone, new, self.nodes = self.nodes - alive, alive - self.nodes, alive
         before = self.executor.slots
@@ -168,7 +198,12 @@ class SlotWatch(Callback):
         """Ask for the places that are missing, while there is work for all that are there."""
         there = max(1, sum(kind.places for kind in self.places.kinds))  # for one a trial waits
         missing = 0 if self.executor.has_free_slot else (self.rule.most or 0) - there
-        self.demand.ask(self.places.kinds[0]._replace(pin=None).resources, missing)
+        self.demand.ask(self.wanted, missing)
+
+    @property
+    def wanted(self) -> PlacementGroupFactory:
+        """A place that is missing, on whichever node there may be."""
+        return request(self.places.kinds[0]._replace(pin=None), self.places.unfit)
 
 
 def count_text(ids: set[str]) -> str:

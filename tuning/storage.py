@@ -72,6 +72,11 @@ def experiment_id(folder: Path) -> str:
     return str(json.loads((folder / EXPERIMENT).read_text()).get("id", folder.name))
 
 
+def experiment_images(folder: Path) -> str:
+    """The fingerprint of the images that all trials of this experiment train on."""
+    return str(json.loads((folder / EXPERIMENT).read_text())["dataset"])
+
+
 def note_resumption(plan: SearchPlan, facts: dict[str, Any]) -> list[str]:
     """Put a changed plan and what runs it now into experiment.json; returns what changed since the last time, in words.
 

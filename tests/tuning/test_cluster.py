@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,7 @@ def experiment(folder, **settings):
     create_experiment(plan, {"dataset": "none"})
     return plan
 
+tuning.search.data_opener = lambda plan: lambda: "none"  # images that formulas don't need
 NEW_NODE = "127.0.0.5"
 
 class Placed(ShortTrial):
@@ -189,11 +191,69 @@ cluster.shutdown()
 """
 )
 
+JOINING = (
+    CLUSTER
+    + """
+cluster, told, said = start_head(num_cpus=0), {}, []
+add(cluster, "127.0.0.2", cpus=2)
+spot = add(cluster, "127.0.0.3", 1, "T4")
+start_ray(cluster.address, 0, verbose=False)
+
+def measure_for_ever(configurations):
+    (folder / "measuring").touch()
+    time.sleep(600)
+
+def take_the_spot_node_back():
+    while not (folder / "measuring").exists():
+        time.sleep(0.1)
+    time.sleep(3)
+    cluster.remove_node(spot, allow_graceful=False)
+
+tuning.search.measure_peak_bytes = measure_for_ever
+threading.Thread(target=take_the_spot_node_back, daemon=True).start()
+plan = experiment(folder / "joined", trials=8, epochs=3)
+slots = gpu_slots(plan, "auto", None, None, say=said.append)
+told["measured"] = [slots.concurrent, slots.rule.gpus_per_trial, said]
+
+def open_data():
+    if ray.util.get_node_ip_address() == "127.0.0.4":
+        raise UserError("data/x: no such folder; give --data")
+    return "none"
+
+tuning.search.data_opener = lambda plan: open_data
+
+def let_nodes_join():
+    while len(begun(plan)) < 2:
+        time.sleep(0.1)
+    Path(plan.trial["data"] + ".killed").touch()
+    add(cluster, "127.0.0.4", cpus=2)
+    while "127.0.0.4" not in (folder / "said.txt").read_text():
+        time.sleep(0.1)
+    add(cluster, NEW_NODE)
+    threading.Event().wait()
+
+threading.Thread(target=let_nodes_join, daemon=True).start()
+told |= search(plan, slots, folder / "said.txt") | {"said": (folder / "said.txt").read_text()}
+print("told", json.dumps(told), flush=True)
+cluster.shutdown()
+"""
+)
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory) -> dict:
     """What came of everything that is tried on one cluster, since a node takes seconds to start."""
-    command = [sys.executable, "-c", SEARCHES, str(tmp_path_factory.mktemp("searches"))]
+    return answer_of(SEARCHES, tmp_path_factory.mktemp("searches"))
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory) -> dict:
+    """A search whose GPU left while it was measured, and that a node without its data joins, then one with them."""
+    return answer_of(JOINING, tmp_path_factory.mktemp("joining"))
+
+
+def answer_of(script: str, folder: Path) -> dict:
+    command = [sys.executable, "-c", script, str(folder)]
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as own:  # a short path, for its sockets
         environment = os.environ | {"RAY_TMPDIR": own, "WITH_A_SHARE": WITH_A_SHARE}
         environment["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
@@ -282,3 +342,18 @@ def test_another_version_of_ray_is_told_in_a_line(told):
     assert "the cluster has Ray 2.6" in told["version"]
     assert "this machine Ray 2.50.0" in told["version"]
     assert "\n" not in told["version"]
+
+
+def test_a_gpu_that_leaves_while_it_is_measured_is_waited_for_no_longer(joined):
+    concurrent, gpus_per_trial, said = joined["measured"]
+    assert concurrent == 3 - 1
+    assert gpus_per_trial is None, "it is measured when it is back"
+    assert said[0] == "measuring the memory of a trial on T4 ..."
+    assert "T4 left the cluster before" in said[1]
+
+
+def test_a_node_that_joins_without_the_data_is_told_and_takes_no_trials(joined):
+    assert "node 127.0.0.4 joined, but takes no trials: data/x: no such folder; give --data" in joined["said"]
+    assert {place for _, _, place, *_ in joined["begun"]} == {"127.0.0.2", "127.0.0.5"}
+    assert re.findall(r": (\d+) trials at once", joined["said"]) == ["3"]
+    assert (joined["outcome"]["scored"], joined["outcome"]["failed"]) == (8, 0)

@@ -88,7 +88,7 @@ watcher.start()
 space = Space(name="tiny", dimensions=(Float(name="lr", low=1e-3, high=1e-2, log=True),), fixed={"arch": "test_vit"})
 plan = SearchPlan(space=space, trial={}, trials=6, epochs=4, epoch_budget=24, name="watched", output=Path(output),
                   scheduler="none", sampler="random")
-create_experiment(plan, {})
+create_experiment(plan, {"dataset": "none"})
 run_search(plan, Slots(2, 1, 0, "two"), 24, "none", Console(quiet=True), resumed=False, trainable=Quick)
 actors = [actor.repr_name for actor in list_actors(ray.get_runtime_context().gcs_address, detail=True)]
 patience = time.monotonic() + 60  # Ray drops a gauge 20 s after it was last set

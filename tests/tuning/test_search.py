@@ -20,7 +20,7 @@ from tuning.search import trial_name
 from tuning.storage import read_experiment, read_records
 
 SEVERAL_SEARCHES_ON_ONE_RAY = """
-import json, sys, time
+import json, shutil, sys, time
 from pathlib import Path
 import ray
 import tuning.search
@@ -29,7 +29,7 @@ from rich.console import Console
 from trainable import metrics
 from trainable.trial import Trial
 from search_spaces import Choice, Float, Space, narrow
-from tuning.plan import SearchPlan
+from tuning.plan import Precautions, SearchPlan
 from tuning.resources import Slots
 from tuning.search import gpu_slots, prepare_data, run_search
 from tuning.storage import create_experiment, read_records
@@ -68,18 +68,24 @@ class Diverging(Trainable):
     def load_checkpoint(self, folder):
         self.epoch = int(Path(folder, "epoch").read_text())
 
-def search(name, slots=None, trainable=Trial, **changes):
+def search(name, slots=None, trainable=Trial, then=lambda: None, care=Precautions(), **changes):
     usual = {"space": space, "trial": {"data": data}, "trials": 3, "epochs": 2, "seed": 5}
     plan = SearchPlan(**usual | changes, name=name, output=Path(output))
     create_experiment(plan, prepare_data(plan, progress=False))
+    then()
     slots = slots or gpu_slots(plan, "auto", None, None)
-    outcome = run_search(plan, slots, 100, "none", Console(quiet=True), resumed=False, trainable=trainable)
+    outcome = run_search(plan, slots, 100, "none", Console(quiet=True), False, trainable=trainable, care=care)
     records = sorted((r["config"]["lr"], r["epoch"], r["train_loss"]) for r in read_records(plan.folder))
     epochs = {}
     for record in read_records(plan.folder):
         epochs.setdefault(record["trial_name"], []).append(record["epoch"])
-    told = {"scored": outcome.scored, "failed": outcome.failed, "records": records, "epochs": epochs}
+    told = {"scored": outcome.scored, "failed": outcome.failed, "stopped_by": outcome.stopped_by}
+    told |= {"records": records, "epochs": epochs}
     return told | {"slots": slots._asdict(), "folder": str(plan.folder)}
+
+other = Path(output, "images")
+shutil.copytree(data, other)
+an_image = next(other.glob("train/*/*.png"))
 
 one, two = Slots(1, 1, 0, "one"), Slots(2, 1, 0, "two")
 print(json.dumps({
@@ -93,6 +99,7 @@ print(json.dumps({
     "hyperband": search(
         "hyperband", two, Diverging, scheduler="hyperband", trials=14, epochs=8, seed=1, sampler="random"
     ),
+    "changed": search("changed", one, then=an_image.unlink, care=Precautions(retries=0), trial={"data": str(other)}),
     "pbt": search("pbt", two, scheduler="pbt", trials=4, epochs=4),
 }))
 """
@@ -100,11 +107,18 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def searches(tmp_path_factory, colour_folder) -> dict:
-    """Eleven searches, by what is special about them; one Ray for all, since its start takes longer."""
+    """Twelve searches, by what is special about them; one Ray for all, since its start takes longer."""
     arguments = [sys.executable, "-c", SEVERAL_SEARCHES_ON_ONE_RAY, colour_folder, tmp_path_factory.mktemp("runs")]
     answer = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False, timeout=280)
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout.splitlines()[-1])
+
+
+def test_trials_on_other_images_than_the_search_began_with_fail_and_say_so(searches):
+    changed = searches["changed"]
+    assert changed["scored"] == 0
+    assert "images: the images on " in changed["stopped_by"]
+    assert "aren't those that the search began with" in changed["stopped_by"]
 
 
 def test_two_trials_share_a_logical_gpu_as_the_measured_memory_allows(searches):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.experiment import Trial
 
-from tuning.resources import SlotKind
+from tuning.resources import Node, Rule, SlotKind, slot_kinds
 from tuning.slots import Places, count_text, request, take_back
 
 LARGE = SlotKind(2, 0.25, "accelerator_type:A100", 4)
@@ -66,6 +66,40 @@ def test_a_trial_that_waits_for_a_node_that_left_is_lost(places, running):
     places.kinds = [LARGE]
     assert [places.is_lost(key) for key in "abcde"] == [False] * 4 + [True]
     assert not places.is_lost("z"), "it has no place at all"
+
+
+def test_trials_of_the_only_type_of_gpu_are_counted_there_when_another_joins(running):
+    a100, t4 = Node("10.0.0.2", 8, 2, "A100"), Node("10.0.0.3", 4, 1, "T4")
+    places = Places(slot_kinds([a100], Rule(0.5)), running.__contains__)
+    running.update("abcd")
+    for key in "abcd":
+        places.take(key)
+    places.kinds = slot_kinds([a100, t4], Rule(0.5))
+    assert places.free() == {a100.pin: 0, t4.pin: 2}
+    assert not any(places.is_lost(key) for key in "abcd")
+
+
+def test_a_trial_that_began_when_no_node_had_a_pin_is_counted_where_it_runs(running):
+    places = Places([ANY._replace(places=0)], running.__contains__)
+    running.add("a")
+    places.take("a")
+    places.kinds = [LARGE, SMALL]
+    assert places.is_lost("a"), "if it still waits"
+    places.runs_on("a", SMALL.pin)
+    places.runs_on("a", LARGE.pin)
+    places.runs_on("z", SMALL.pin)
+    assert places.free() == {LARGE.pin: 4, SMALL.pin: 0}
+    running.add("b")
+    places.take("b")
+    places.runs_on("b", SMALL.pin)
+    assert places.held["b"] == LARGE, "it asked for its place by its pin"
+
+
+def test_no_trial_is_put_on_a_node_that_is_unfit(places, running):
+    places.unfit = frozenset({"2", "1"})
+    running.add("a")
+    assert places.request("a") == request(LARGE, {"1", "2"})
+    assert places.request("a") != request(LARGE)
 
 
 def test_a_trial_waits_where_no_kind_has_a_place_and_goes_elsewhere_when_one_has(places, running):

@@ -149,7 +149,7 @@ def search(name, url):
     space = Space(name="tiny", dimensions=(Float(name="lr", low=1e-3, high=1e-2, log=True),), fixed={"arch": "vit"})
     plan = SearchPlan(space=space, trial={}, trials=2, epochs=2, name=name, output=Path(output), wandb="online",
                       scheduler="asha")
-    create_experiment(plan, {})
+    create_experiment(plan, {"dataset": "none"})
     with open(Path(output, name + ".txt"), "w") as file:
         started = time.monotonic()
         run_search(plan, Slots(2, 1, 0, "two"), 4, "none", Console(file=file, width=500), False, trainable=Epochs)
