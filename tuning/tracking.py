@@ -1,5 +1,6 @@
 """Weights & Biases and MLflow: one run a trial, grouped by experiment, through Ray's own callbacks."""
 
+import atexit
 import netrc
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from urllib.parse import urlparse
 from trainable import metrics
 from trainable.errors import UsageError
 from tuning.plan import SearchPlan, WandbMode
+from tuning.wandb_key import leave_key, take_key, without_key
 
 if TYPE_CHECKING:
     from ray.air.integrations.wandb import WandbLoggerCallback
@@ -89,6 +91,7 @@ def wandb_callback(plan: SearchPlan, say: Callable[[str], None]) -> "WandbLogger
     from ray.air.integrations.wandb import WandbLoggerCallback, _WandbLoggingActor
 
     upload = f"upload them by: wandb sync {plan.folder}/wandb/*run-*"
+    key_file: Path | None = None
 
     class Begun:
         """wandb, as Ray's process uses it, with a run that has begun."""
@@ -108,6 +111,8 @@ def wandb_callback(plan: SearchPlan, say: Callable[[str], None]) -> "WandbLogger
             import wandb
 
             try:
+                if key_file is not None:
+                    take_key(key_file)
                 begun = wandb.init(*self.args, **self.kwargs)
             except Exception:  # a wrong key, no server, no quota: wandb has an error for each
                 wandb.teardown()  # its service holds the id of the run that failed
@@ -119,6 +124,10 @@ def wandb_callback(plan: SearchPlan, say: Callable[[str], None]) -> "WandbLogger
         """Ray's callback breaks at the end of a trial that ran in an earlier search only: it has no run here."""
 
         _logger_actor_cls = TrialRun
+
+        def _start_logging_actor(self, *args: Any, **options: Any) -> None:
+            with without_key():  # else everybody would see it in the dashboard
+                super()._start_logging_actor(*args, **options)
 
         def log_trial_end(self, trial: "Trial", failed: bool = False) -> None:
             if trial in self._trial_queues:
@@ -138,6 +147,10 @@ def wandb_callback(plan: SearchPlan, say: Callable[[str], None]) -> "WandbLogger
         say(f"W&B can't be used ({refusal}): runs are kept offline; {upload}")
     if mode == "offline":
         os.environ["WANDB_MODE"] = "offline"  # Ray's callback asks for a key unless this says so
+    else:
+        key_file = leave_key()
+        if key_file is not None:
+            atexit.register(key_file.unlink, missing_ok=True)  # of a search that breaks off
     return TrialRuns(
         project=plan.wandb_project,
         group=plan.name,
