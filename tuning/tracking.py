@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from ray.tune.logger import LoggerCallback
 
 UPLOAD_TIMEOUT_S = 15
-"""How long the end of a search waits for W&B; Ray's default of 30 minutes looks like a hang."""
+"""How long a run's end waits for W&B; without a limit a W&B that is gone looks like a hang."""
+END_TIMEOUT_S = 120
+"""How long the end of a search waits for the runs' processes before Ray kills them, which can cost a run's file its
+last seconds. They end by themselves before it: a start, INIT_TIMEOUT_S, and UPLOAD_TIMEOUT_S."""
+WRITE_INTERVAL_S = 3
+"""How often a run's file is written: what a kill of the search, or of its machine, can cost of it."""
 INIT_TIMEOUT_S = 30
 """How long a trial's run waits for W&B before it is kept offline; the trial itself doesn't wait."""
 LOGIN_TIMEOUT_S = 5
@@ -119,6 +124,7 @@ def wandb_callback(plan: SearchPlan, say: Callable[[str], None]) -> "WandbLogger
                 begun = wandb.init(*self.args, **self.kwargs | {"mode": "offline"})
             self._wandb = Begun(begun)  # type: ignore[assignment]
             super().run()
+            wandb.teardown()  # its service writes the file's end, and Ray kills both as soon as this returns
 
     class TrialRuns(WandbLoggerCallback):
         """Ray's callback breaks at the end of a trial that ran in an earlier search only: it has no run here."""
@@ -158,16 +164,22 @@ def wandb_callback(plan: SearchPlan, say: Callable[[str], None]) -> "WandbLogger
         resume="allow",
         dir=str(plan.folder),
         excludes=[*RAYS_OWN, metrics.DIVERGED],
-        upload_timeout=UPLOAD_TIMEOUT_S,
+        upload_timeout=END_TIMEOUT_S,
         settings=wandb_settings(),
     )
 
 
 def wandb_settings() -> Any:
-    """How a run waits for W&B."""
+    """How long a run waits for W&B, and how often it writes its file."""
     import wandb
 
-    return wandb.Settings(base_url=wandb_server(), init_timeout=INIT_TIMEOUT_S, silent=True)
+    return wandb.Settings(
+        base_url=wandb_server(),
+        init_timeout=INIT_TIMEOUT_S,
+        finish_timeout=UPLOAD_TIMEOUT_S,
+        x_transaction_log_flush_interval=WRITE_INTERVAL_S,
+        silent=True,
+    )
 
 
 def wandb_refusal() -> str | None:

@@ -6,9 +6,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
 from types import SimpleNamespace
 
+import psutil
 import pytest
+from ray.air.integrations.wandb import _QueueItem
 
 from trainable.errors import UsageError
 from tuning.tracking import (
@@ -191,6 +194,29 @@ def test_a_search_goes_on_without_wandb_and_keeps_its_runs_for_later(searches, n
     for key, path in kept.items():
         assert (path / f"run-{key}.wandb").stat().st_size > 1000
     assert seconds[name] < 120
+
+
+def wandb_services() -> list[psutil.Process]:
+    """The processes of wandb that this one has started."""
+    return [each for each in psutil.Process().children(recursive=True) if each.name().startswith("wandb-core")]
+
+
+@pytest.mark.filterwarnings("ignore")  # wandb's own
+def test_the_process_of_a_run_ends_only_when_the_runs_file_is_whole(make_plan, monkeypatch, tmp_path):
+    """`wandb.finish` returns before the file's end is written, and Ray kills the process when `run` returns."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_START_METHOD", "thread")  # as the process sets it, so that it is taken back
+    monkeypatch.chdir(tmp_path)
+    callback = wandb_callback(make_plan(wandb="offline"), print)
+    options = callback.kwargs | {"id": "a", "project": "images", "dir": str(tmp_path)}
+    queue = Queue()
+    for step in (1, 2):
+        queue.put((_QueueItem.RESULT, {"training_iteration": step, "select_top1": 0.1 * step}))
+    queue.put((_QueueItem.END, None))
+    callback._logger_actor_cls(str(tmp_path), queue, callback.excludes, [], **options).run()
+    assert not wandb_services()
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-a.wandb")
+    assert b"select_top1" in file.read_bytes()
 
 
 def test_mlflow_that_is_not_there_is_told_with_what_to_do(monkeypatch):
