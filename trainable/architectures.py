@@ -11,6 +11,7 @@ from timm.layers.helpers import to_2tuple
 from torch import nn
 
 from trainable.config import ARCHITECTURES, DEFAULT_RATES, TrialConfig
+from trainable.data.weights import open_weights
 from trainable.errors import UsageError, UserError
 
 SMALL_IMAGE = 96
@@ -91,12 +92,13 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
             raise UserError(f"{config.arch} has no {name}: leave it out (got {rate})")
     arguments = {name: rate for name, rate in rates.items() if rate is not None}
     arguments |= size_arguments(config.arch, image_size, config.patch_size)
-    arguments |= pretrained_arguments(config.pretrained)
+    weights = open_weights(config)
+    arguments |= pretrained_arguments(config.pretrained is True if weights is None else weights.file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = _create(config, arguments | {"num_classes": num_classes})
-        if isinstance(config.pretrained, Path):
-            check_weights_match(model, config.arch, config.pretrained)
+        if weights is not None:
+            check_weights_match(model, config, weights.file)
         plain_stem = isinstance(getattr(model, "conv1", None), nn.Conv2d)  # resnet50d and the like have others
         if timm_name(config.arch).startswith("resnet") and plain_stem and image_size < SMALL_IMAGE:
             shrink_stem(model, keep_weights=config.pretrained is not False)
@@ -104,7 +106,7 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
 
 
 def pretrained_arguments(pretrained: bool | Path) -> dict[str, Any]:
-    """timm arguments for weights from nowhere (False), timm's hub (True) or a local file."""
+    """timm arguments for weights from nowhere (False), timm's hub (True) or a file."""
     if isinstance(pretrained, bool):
         return {"pretrained": pretrained}
     if not pretrained.is_file():
@@ -112,17 +114,17 @@ def pretrained_arguments(pretrained: bool | Path) -> dict[str, Any]:
     return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(pretrained)}}
 
 
-def check_weights_match(model: nn.Module, arch: str, path: Path) -> None:
-    """UserError where a local file holds another architecture's weights: timm would only log it and train from scratch.
+def check_weights_match(model: nn.Module, config: TrialConfig, file: Path) -> None:
+    """UserError where a file holds another architecture's weights: timm would only log it and train from scratch.
 
     A file may lack a head or name some layers otherwise, so half of the model's names must be in it.
     """
-    wanted, there = set(model.state_dict()), set(timm.models.load_state_dict(str(path)))
+    wanted, there = set(model.state_dict()), set(timm.models.load_state_dict(str(file)))
     missing = sorted(wanted - there)
     if len(missing) > len(wanted) / 2:
         raise UserError(
-            f"{arch}: pretrained weights ({path}) can't be loaded: Missing {len(missing)} of its {len(wanted)} "
-            f"names, the first is {missing[0]}; give a file of the same architecture"
+            f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: Missing {len(missing)} of its "
+            f"{len(wanted)} names, the first is {missing[0]}; give a file of the same architecture"
         )
 
 
@@ -131,7 +133,8 @@ def _create(config: TrialConfig, arguments: dict[str, Any]) -> nn.Module:
         return timm.create_model(timm_name(config.arch), **arguments)
     except Exception as error:  # timm's models raise whatever their constructors happen to
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        if isinstance(config.pretrained, Path) and "weights_only" in reason:  # timm's advice is to read it all the same
+        is_file = not isinstance(config.pretrained, bool)
+        if is_file and "weights_only" in reason:  # timm's advice is to read it all the same
             raise UserError(
                 f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: no weights, or a pickle of "
                 "more than tensors and plain values, which could run code and isn't read; give a .safetensors file"

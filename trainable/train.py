@@ -79,7 +79,7 @@ def main(
     image_size: Annotated[int | None, _field("image_size")] = None,
     patch_size: Annotated[int | None, _field("patch_size")] = None,
     pretrained: Annotated[
-        str | None, typer.Option(metavar="timm|FILE", help="Start from timm's published weights or a local file.")
+        str | None, typer.Option(metavar="timm|FILE|ADDRESS", help="Start from timm's published weights, or a file's.")
     ] = None,
     precision: Annotated[Precision | None, _field("precision")] = None,
     seed: Annotated[int | None, _field("seed")] = None,
@@ -97,7 +97,8 @@ def main(
     given = dict(locals()) | {"cache_bytes": parse_size(cache_size, "--cache-size") if cache_size else None}
     values = {name: given[name] for name in TrialConfig.model_fields if given[name] is not None}
     if pretrained is not None:
-        values["pretrained"] = True if pretrained == "timm" else Path(pretrained).absolute()
+        here = pretrained if is_address(pretrained) else Path(pretrained).absolute()
+        values["pretrained"] = True if pretrained == "timm" else here
     if resume is not None:
         if values or config:
             raise UsageError("--resume goes on with the run's own configuration; leave the other options out")

@@ -132,7 +132,8 @@ CacheSize = Annotated[
 SkipBadImages = Annotated[bool, _option(DATA, "Go on without images that can't be decoded.", "--skip-bad-images")]
 
 Pretrained = Annotated[
-    str | None, _option(TRAINING, "Start from timm's published weights or a local file.", metavar="timm|FILE")
+    str | None,
+    _option(TRAINING, "Start from timm's published weights, or a file's (s3://...).", metavar="timm|FILE|ADDRESS"),
 ]
 Augment = Annotated[Policy, _option(TRAINING, "Augmentation of single images.")]
 Flip = Annotated[

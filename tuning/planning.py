@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from search_spaces import Choice, Space, SpaceError, cardinality, for_pretrained, get_space, narrow
-from trainable.address import open_place
+from trainable.address import is_address, open_place
 from trainable.config import make_config
 from trainable.errors import UsageError
 from trainable.sizes import parse_size
@@ -293,12 +293,15 @@ def choose_space(name_or_path: str, settings: list[str], pretrained: str | None)
 
 
 def pretrained_weights(option: str | None) -> bool | str:
-    """`timm` -> True, a file -> its absolute path, nothing -> False."""
+    """`timm` -> True, a file -> its absolute path, an address -> itself, nothing -> False."""
     if option is None or option == "timm":
         return option == "timm"
-    if not Path(option).is_file():
+    from trainable.data.weights import look_at_weights
+
+    found = look_at_weights(option) if is_address(option) else Path(option)
+    if isinstance(found, Path) and not found.is_file():
         raise UsageError(f"--pretrained {option}: no such file; give timm, or a .safetensors or .pth file")
-    return str(Path(option).absolute())
+    return option if is_address(option) else str(Path(option).absolute())
 
 
 def check_configurations(plan: SearchPlan) -> None:

@@ -16,6 +16,7 @@ from trainable.data.fetch import Fetched, Known, fetch, open_fetched, recall, re
 from trainable.data.layouts import ClassName, Layout, natural_image_size, read_layout
 from trainable.data.origin import Origin, cache_name, look_at
 from trainable.data.splits import Splits, make_splits
+from trainable.data.weights import open_weights
 from trainable.errors import UserError
 
 
@@ -99,8 +100,11 @@ def open_dataset(
 
 
 def open_images_of(config: TrialConfig, progress: bool = True, fresh: bool = False) -> Dataset:
-    """The data set of a configuration; `progress` and `fresh` are as in `open_dataset`."""
-    return open_dataset(
+    """The data set of a configuration; `progress` and `fresh` are as in `open_dataset`.
+
+    `fresh` fetches its pretrained weights too, so that no trial waits for them.
+    """
+    dataset = open_dataset(
         config.data,
         config.image_size,
         config.seed,
@@ -110,6 +114,9 @@ def open_images_of(config: TrialConfig, progress: bool = True, fresh: bool = Fal
         config.cache_bytes,
         fresh,
     )
+    if fresh:
+        open_weights(config, progress, fresh)
+    return dataset
 
 
 def ready_dataset(config: TrialConfig, progress: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Brings a data set from an archive or a storage into the cache folder, once per machine.
+"""Brings a data set from an archive or a storage, or weights, into the cache folder, once per machine.
 
     <name>-files-<version>/<name>/        the files
     <name>-files-<version>/fetched.json   written last
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from trainable.data._progress import reporter
 from trainable.data._room import FETCHED, Hold, bytes_below, check_free_space, hold, locked, reserve
 from trainable.data._unpack import Told, unpack
-from trainable.data.origin import OPTION, Origin, StoredFile, cache_name, look_at
+from trainable.data.origin import Origin, StoredFile, cache_name
 from trainable.errors import UserError
 from trainable.files import read_object, write_text
 
@@ -128,7 +128,7 @@ def _make(folder: Path, origin: Origin, needed_bytes: int, progress: bool) -> No
 
 def _unpack(archive: Path, root: Path, origin: Origin, scratch: Path, progress: bool) -> None:
     try:
-        unpack(archive, root, Told(f"{OPTION} {origin.text}", "make the archive again", "--cache-dir"), progress)
+        unpack(archive, root, Told(f"{origin.option} {origin.text}", "make the archive again", "--cache-dir"), progress)
     except UserError:
         shutil.rmtree(scratch, ignore_errors=True)  # it came whole, so it would be as bad again
         raise
@@ -146,7 +146,9 @@ def _transfer(origin: Origin, targets: dict[StoredFile, Path], scratch: Path, pr
                 raise
             except Exception as error:  # whatever a client says of a file that is shorter now, or another
                 _check_unchanged(origin, scratch)
-                raise UserError(f"{OPTION} {origin.text}: can't be read ({error}); run the command again") from error
+                raise UserError(
+                    f"{origin.option} {origin.text}: can't be read ({error}); run the command again"
+                ) from error
             for (file, _, _), content in zip(batch, contents, strict=True):
                 with targets[file].open("ab") as out:
                     out.write(content)
@@ -172,7 +174,7 @@ def _batches(targets: dict[StoredFile, Path]) -> Iterator[list[tuple[StoredFile,
 
 
 def _check_unchanged(origin: Origin, scratch: Path) -> None:
-    again = look_at(origin.text)
+    again = origin.again()
     if isinstance(again, Path) or again.version != origin.version:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise UserError(f"{OPTION} {origin.text}: has changed while it was fetched; run the command again")
+        raise UserError(f"{origin.option} {origin.text}: has changed while it was fetched; run the command again")

@@ -55,6 +55,10 @@ class Origin:
     is_archive: bool
     files: tuple[StoredFile, ...]
     """Sorted by path."""
+    option: str = OPTION
+    """What named it."""
+    look: "Callable[[str], Path | Origin] | None" = None
+    """How to look at it again, where it is no data set."""
 
     @cached_property
     def version(self) -> str:
@@ -93,7 +97,11 @@ class Origin:
                 raise ShortReadError("it sent less than it lists")
             return found
 
-        return asked(self.text, fetched)
+        return asked(self.text, fetched, self.option)
+
+    def again(self) -> "Path | Origin":
+        """As it is now."""
+        return (self.look or look_at)(self.text)
 
 
 def cache_name(text: str) -> str:
@@ -125,8 +133,11 @@ def is_missing(data: Path | str) -> bool:
     return not is_address(data) and not Path(data).exists()
 
 
-def asked(text: str, question: Callable[[], Result]) -> Result:
-    """What a storage answers; it's asked again while it doesn't, which is said once. UserError in place of its own."""
+def asked(text: str, question: Callable[[], Result], option: str = OPTION) -> Result:
+    """What a storage answers; it's asked again while it doesn't, which is said once. UserError in place of its own.
+
+    `option` gave the text.
+    """
     said = False
 
     def ask() -> Result:
@@ -141,20 +152,20 @@ def asked(text: str, question: Callable[[], Result]) -> Result:
             raise
 
     try:
-        with storage_errors(OPTION, text):
+        with storage_errors(option, text):
             return patiently(ask, PATIENCE_S)
     except OSError as error:  # what s3fs makes of an answer that it has no better name for
-        raise UserError(f"{OPTION} {text}: can't be read ({error}); check the address") from error
+        raise UserError(f"{option} {text}: can't be read ({error}); check the address") from error
 
 
 def _listed(text: str, place: Any) -> Origin:
     info = place.fs.info(place.path)
     if info["type"] == "file":
         _check_is_archive(text, place.name)
-        return Origin(text, place, True, (_stored(place.name, info),))
+        return Origin(text, place, True, (stored(place.name, info),))
     prefix = place.path.rstrip("/") + "/"
     found = {path.removeprefix(prefix): info for path, info in place.fs.find(place.path, detail=True).items()}
-    files = tuple(sorted(_stored(path, info) for path, info in found.items() if is_wanted(path)))
+    files = tuple(sorted(stored(path, info) for path, info in found.items() if is_wanted(path)))
     if not files:
         raise UserError(f"{OPTION} {text}: holds no images; expected train/<class>/*.jpg or <class>/*.jpg there")
     for file in files:
@@ -175,5 +186,6 @@ def is_wanted(path: str) -> bool:
     return parts[-1] in TEXTS or os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
-def _stored(path: str, info: dict[str, Any]) -> StoredFile:
+def stored(path: str, info: dict[str, Any]) -> StoredFile:
+    """From what fsspec says of a file."""
     return StoredFile(path, int(info["size"] or 0), next((str(info[name]) for name in TAGS if info.get(name)), ""))

@@ -69,13 +69,15 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
             patch.setenv(name, value)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
-        log, handler, level = logging.getLogger("werkzeug"), Requests(server.requests), logging.INFO
+        log, handler = logging.getLogger("werkzeug"), Requests(server.requests)
+        level = log.level
         patch.setattr(log, "propagate", False)
-        patch.setattr(log, "level", level)
+        log.setLevel(logging.INFO)  # an attribute set wouldn't undo what it remembers of another fixture's level
         log.addHandler(handler)
         s3fs.S3FileSystem.clear_instance_cache()  # they remember another server
         yield server
         log.removeHandler(handler)
+        log.setLevel(level)
         server.stop()
         s3fs.S3FileSystem.clear_instance_cache()
 
