@@ -1,6 +1,7 @@
 """Architectures by name, sized for the image: timm models with the stem, patch or window that small images need."""
 
 import difflib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,30 @@ def size_arguments(arch: str, image_size: int, patch_size: int | None = None) ->
     if name.startswith("swin_"):
         return {"img_size": image_size, "window_size": swin_window(image_size)}
     return {"img_size": image_size} if takes(arch, "img_size", image_size) else {}
+
+
+def resizing_arguments(arch: str, image_size: int, patch_size: int | None) -> dict[str, Any]:
+    """timm arguments that let `arch` train on half and three quarters of `image_size` too.
+
+    UserError for one that can't: its position embedding or its windows are made for a single size.
+    """
+    name = timm_name(arch)
+    grain = 4
+    if name.startswith(("vit_", "deit_")):
+        grain = patch_size or int(re.findall(r"patch(\d+)", name)[0])
+    wrong = [size for size in (image_size // 2, image_size * 3 // 4) if size % grain or image_size % 4]
+    if wrong:
+        raise UserError(
+            f"progressive_resize: {arch} would train on images of {wrong[0]} px first, and {grain} px have to divide "
+            f"that, and 4 px the whole {image_size}; choose another --image-size, or leave it out"
+        )
+    if name.startswith(("vit_", "deit_")):
+        return {"dynamic_img_size": True}
+    if name.startswith("swin_"):
+        return {"strict_img_size": False}
+    if takes(arch, "img_size", image_size):
+        raise UserError(f"progressive_resize: {arch} takes images of one size only; leave it out for this architecture")
+    return {}
 
 
 def swin_window(image_size: int) -> int:
@@ -92,6 +117,8 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
             raise UserError(f"{config.arch} has no {name}: leave it out (got {rate})")
     arguments = {name: rate for name, rate in rates.items() if rate is not None}
     arguments |= size_arguments(config.arch, image_size, config.patch_size)
+    if config.progressive_resize:
+        arguments |= resizing_arguments(config.arch, image_size, arguments.get("patch_size"))
     weights = open_weights(config)
     arguments |= pretrained_arguments(config.pretrained is True if weights is None else weights.file)
     with torch.random.fork_rng(devices=[]):

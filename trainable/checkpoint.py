@@ -122,6 +122,7 @@ def trial_record(training: Training) -> dict[str, Any]:
         "best_epoch": training.best_epoch,
         "arithmetic": training.machinery.arithmetic.reason,
         "workers": training.workers_reason,
+        "data_on": training.place.reason,
         "micro_batch": training.micro_batch_note,
         "dataset": training.dataset.cache.fingerprint,
         "classes": training.dataset.num_classes,

@@ -11,6 +11,7 @@ from trainable.errors import UserError
 
 Policy = Literal["none", "light", "full"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DataOn = Literal["auto", "device", "host"]
 
 DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
 """What the single run uses for a rate that isn't given, where the architecture has it."""
@@ -52,8 +53,8 @@ class TrialConfig(BaseModel):
     """Side of the square images in pixels; by default the images' own, down to a multiple of 32, at most 224."""
     arch: str = "swin_tiny"
     """Architecture: resnet18/34/50/101/152, vit_small, deit_small, swin_tiny, or any timm name."""
-    pretrained: bool | Path = False
-    """Start from timm's published weights (true), from a local weights file (its path), or from scratch (false)."""
+    pretrained: Annotated[bool | Path | str, BeforeValidator(path_or_address)] = False
+    """Start from timm's published weights (true), a weights file (its path or address), or from scratch (false)."""
     patch_size: int | None = Field(default=None, ge=1)
     """Patch side in pixels for ViT and DeiT; by default image size / 8, at least 4."""
     epochs: int = Field(default=100, ge=1)
@@ -84,6 +85,10 @@ class TrialConfig(BaseModel):
     """Augmentation of single images: none, light (crop and flip), or full (also colour, affine, dropout, blur)."""
     flip: bool = True
     """Whether a mirrored image keeps its label; digits and letters don't."""
+    data_on: DataOn = "auto"
+    """Where batches are augmented: as a whole on the device, or image by image on the host; auto takes the faster."""
+    progressive_resize: bool = False
+    """Train on images of half the size first, of three quarters then, and of the whole in the last quarter."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of a moving average of the weights, which is then what is evaluated and kept."""
     precision: Precision = "auto"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -11,13 +11,12 @@ from timm.utils import ModelEmaV3, accuracy
 from torch import nn
 from torch.nn import functional
 
+from trainable import metrics
 from trainable.data.mixing import BatchMixer
 from trainable.device import Arithmetic
+from trainable.time_split import TimeSplit
 
 Result = TypeVar("Result")
-
-FINITE_CHECK_EVERY = 16
-"""Updates between two looks at the loss on a GPU: each look waits for the device."""
 
 
 class Normalise(nn.Module):
@@ -63,6 +62,11 @@ class Machinery:
     device: torch.device
     micro_batch: MicroBatch
     eval_micro_batch: MicroBatch
+    split: TimeSplit = field(init=False)
+    """Of the latest epoch."""
+
+    def __post_init__(self) -> None:
+        self.split = TimeSplit(self.device)
 
     def autocast(self) -> torch.autocast:
         """The forward pass's arithmetic as a context."""
@@ -101,21 +105,32 @@ def train_epoch(
     clip_grad: float | None,
     first_update: int,
 ) -> TrainScores:
-    """One pass over `batches` of uint8 images (batch, H, W, 3) and labels (batch,); ends where the loss diverges."""
+    """One pass over `batches` of images and labels (batch,); ends where the loss diverges, on a GPU soon after.
+
+    Images are bytes (batch, H, W, 3), or floats (batch, 3, H, W) that are normalised already. Nothing in the loop waits
+    for the device: the sums of loss and hits are copied to the host beside it, and looked at as they arrive.
+    """
     machinery.model.train()
+    split = machinery.split = TimeSplit(machinery.device)
     sums = torch.zeros(3, device=machinery.device)
+    arrived = torch.zeros(3, pin_memory=machinery.device.type == "cuda")
+    look = arrived.numpy()
     images_seen = 0
-    for index, (images, labels) in enumerate(batches):
+    for index, (images, labels) in enumerate(split.updates_of(batches)):
         machinery.schedule.step_update(first_update + index)
-        images = machinery.normalise(images.to(machinery.device, non_blocking=True))
-        images, targets = mixer(images, labels.to(machinery.device, non_blocking=True))
+        if images.dtype == torch.uint8:
+            images = machinery.normalise(images.to(machinery.device, non_blocking=True))
+        labels = labels.to(machinery.device, non_blocking=True)
+        split.mark(metrics.SECONDS_DATA)
+        images, targets = mixer(images, labels)
         loss, logits = gradients(machinery, images, targets, label_smoothing)
         step(machinery, clip_grad, first_update + index)
+        split.mark(metrics.SECONDS_UPDATE)
         with torch.no_grad():
             sums += len(labels) * torch.stack([loss.float(), *top_accuracies(logits, targets.argmax(1))])
         images_seen += len(labels)
-        looks = machinery.device.type == "cpu" or index % FINITE_CHECK_EVERY == 0
-        if looks and not math.isfinite(sums[0].item()):
+        arrived.copy_(sums, non_blocking=True)
+        if not math.isfinite(look[0]):
             break
     loss, top1, top5 = (sums / images_seen).tolist()
     return TrainScores(loss, top1, top5, images_seen, math.isfinite(loss))
@@ -153,7 +168,9 @@ def backward(
         loss = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
     if share != 1:
         loss = loss * share
+    machinery.split.mark(metrics.SECONDS_FORWARD)
     machinery.scaler.scale(loss).backward()
+    machinery.split.mark(metrics.SECONDS_BACKWARD)
     return loss.detach(), logits.detach()
 
 
@@ -176,7 +193,7 @@ def fitting(machinery: Machinery, micro_batch: MicroBatch, batch: int, attempt: 
 def release(machinery: Machinery) -> None:
     """Give back what a failed attempt left: gradients, and on a GPU the blocks that torch's allocator keeps."""
     machinery.optimizer.zero_grad(set_to_none=True)
-    if machinery.device.type == "cuda":  # not yet run on a GPU
+    if machinery.device.type == "cuda":
         torch.cuda.empty_cache()
 
 
@@ -195,7 +212,7 @@ def step(machinery: Machinery, clip_grad: float | None, number: int) -> None:
 def predict_logits(machinery: Machinery, batches: Iterable[torch.Tensor]) -> torch.Tensor:
     """float32 logits (images, classes) on the CPU for batches of uint8 images (batch, H, W, 3)."""
     machinery.evaluated.eval()
-    return torch.cat([part for images in batches for part in batch_logits(machinery, images)])
+    return torch.cat([part for images in batches for part in batch_logits(machinery, images)]).cpu()
 
 
 def batch_logits(machinery: Machinery, images: torch.Tensor) -> list[torch.Tensor]:
@@ -205,7 +222,7 @@ def batch_logits(machinery: Machinery, images: torch.Tensor) -> list[torch.Tenso
         outputs = []
         for part in images.split(size):
             with machinery.autocast():
-                outputs.append(machinery.evaluated(machinery.normalise(part.to(machinery.device))).float().cpu())
+                outputs.append(machinery.evaluated(machinery.normalise(part.to(machinery.device))).float())
         return outputs
 
     return fitting(machinery, machinery.eval_micro_batch, len(images), attempt)

@@ -34,6 +34,12 @@ IMAGES_PER_SECOND = "images_per_second"
 PEAK_MEMORY = "peak_memory_bytes"
 """Peak device memory on a GPU, peak resident memory of the process on a CPU, in bytes."""
 
+SECONDS_DATA = "seconds_data"
+SECONDS_FORWARD = "seconds_forward"
+SECONDS_BACKWARD = "seconds_backward"
+SECONDS_UPDATE = "seconds_update"
+"""Parts of `seconds_train`: waiting for a batch and augmenting it, mixing and forward pass, backward pass, and the
+optimiser's step with clipping and the moving average. On a GPU, of its time; it is sampled there, and scaled."""
 SECONDS_TRAIN = "seconds_train"
 SECONDS_EVAL = "seconds_eval"
 SECONDS_CHECKPOINT = "seconds_checkpoint"

@@ -28,20 +28,18 @@ def measure_peak_bytes(configurations: list[dict[str, Any]]) -> tuple[int, int]:
 
 
 def _peak_bytes(config: TrialConfig, device: "torch.device") -> int:
+    import numpy as np
     import torch
 
-    from trainable.data.mixing import BatchMixer
-    from trainable.epoch import train_epoch
-    from trainable.training import build_machinery
+    from trainable.training import Training
 
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     dataset = open_images_of(config, progress=False)
-    machinery = build_machinery(config, dataset, device, updates_per_epoch=STEPS)
-    images = torch.zeros((config.batch_size, dataset.image_size, dataset.image_size, 3), dtype=torch.uint8)
-    batch = images, torch.zeros(config.batch_size, dtype=torch.long)
-    mixer = BatchMixer(dataset.num_classes, mix_prob=1.0, strength=1.0)
-    train_epoch(machinery, [batch] * STEPS, mixer, config.label_smoothing, config.clip_grad, first_update=0)
-    if machinery.micro_batch.images < config.batch_size:  # what it went on with, micro-batches, has a lower peak
+    last = {"epochs": 1, "augment": config.augment}
+    rows = np.resize(dataset.splits.train, STEPS * config.batch_size)
+    training = Training(config.model_copy(update=last), dataset, rows, dataset.splits.select[:1], device)
+    training.run_epoch()
+    if training.micro_batch < config.batch_size:  # what it went on with, micro-batches, has a lower peak
         return torch.cuda.mem_get_info(device)[1]
     return torch.cuda.max_memory_reserved(device)

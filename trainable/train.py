@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from trainable import metrics
 from trainable.address import is_address
-from trainable.config import DEFAULT_RATES, Policy, Precision, TrialConfig, load_config, make_config
+from trainable.config import DEFAULT_RATES, DataOn, Policy, Precision, TrialConfig, load_config, make_config
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import USING_DIGITS, choose_data
 from trainable.data.digits import write_digits
@@ -76,6 +76,8 @@ def main(
     ema_decay: Annotated[float | None, _field("ema_decay")] = None,
     augment: Annotated[Policy | None, _field("augment")] = None,
     flip: Annotated[bool | None, _field("flip", "--flip/--no-flip")] = None,
+    data_on: Annotated[DataOn | None, _field("data_on")] = None,
+    progressive_resize: Annotated[bool | None, _field("progressive_resize", "--progressive-resize")] = None,
     image_size: Annotated[int | None, _field("image_size")] = None,
     patch_size: Annotated[int | None, _field("patch_size")] = None,
     pretrained: Annotated[
@@ -178,7 +180,7 @@ def train(training: "Training", folder: Path) -> None:
         with Progress(*Progress.get_default_columns(), console=console, transient=True) as progress:
             while not training.done:
                 title = f"epoch {training.epoch + 1}/{training.config.epochs}"
-                training.watch = partial(progress.track, total=len(training.loader), description=title)
+                training.watch = partial(progress.track, total=len(training.order), description=title)
                 record = training.run_epoch()
                 save_epoch(training, record, folder)
                 progress.console.print(epoch_line(record), highlight=False, soft_wrap=True)

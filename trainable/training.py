@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.data.loader import PrefetchLoader
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
@@ -22,6 +23,7 @@ from trainable.data.augmentation import strength_at
 from trainable.data.dataset import Dataset
 from trainable.data.loader import BatchOrder, choose_workers, dead_workers, in_order, train_loader
 from trainable.data.mixing import BatchMixer
+from trainable.data.resident import ResidentBatches, choose_place, resident_in_order
 from trainable.device import choose_arithmetic
 from trainable.epoch import (
     HeldOutScores,
@@ -62,10 +64,22 @@ class Training:
         self.config = config
         self.dataset = dataset
         self.held_out_rows = held_out_rows
-        self.workers, self.workers_reason = choose_workers(device, cores, config.augment)
         self.order = BatchOrder(train_rows, config.batch_size, config.seed)
-        self.loader = train_loader(dataset.cache, self.order, config, self.workers, pin=device.type == "cuda")
-        self.machinery = build_machinery(config, dataset, device, updates_per_epoch=len(self.loader))
+        self.machinery = build_machinery(config, dataset, device, updates_per_epoch=len(self.order))
+        self.place = choose_place(config.data_on, device, config.augment, dataset.cache.images.nbytes)
+        self.loader: DataLoader | None = None
+        self.batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
+        """Of an epoch, on the device where they are made there."""
+        if self.place.on_device:
+            self.workers, self.workers_reason = 0, "batches are made where the model trains"
+            normalise = self.machinery.normalise
+            self.batches = ResidentBatches(dataset.cache, self.order, config, normalise.offset, normalise.scale, device)
+        else:
+            self.workers, self.workers_reason = choose_workers(device, cores, config.augment)
+            on_gpu = device.type == "cuda"
+            self.batches = self.loader = train_loader(dataset.cache, self.order, config, self.workers, pin=on_gpu)
+            if on_gpu:  # copies the next batch while this one is trained on
+                self.batches = PrefetchLoader(self.loader, *normalisation(self.machinery.model), device=device)
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
         self.best: tuple[float, float] | None = None
@@ -73,7 +87,7 @@ class Training:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_logits = np.zeros((0, dataset.num_classes), dtype=np.float16)
         self.seconds_checkpoint = 0.0
-        self.watch: Callable[[DataLoader], Iterable] = iter
+        self.watch: Callable[[Iterable], Iterable] = iter
         """What the epoch's batches pass through on their way: a progress bar, say."""
 
     @property
@@ -114,16 +128,21 @@ class Training:
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
         except (RuntimeError, OSError, EOFError) as error:  # which of them depends on where torch notices the death
-            try:
-                death = dead_workers(self.loader)
-            except RuntimeError:  # torch's handler of SIGCHLD, once for a death, wherever the main thread is by then
-                death = dead_workers(self.loader)
+            death = self._dead_workers()
             if death is None:
                 raise
             raise UserError(death) from error
         if self.micro_batch_note != note_before:
             logger.warning(self.micro_batch_note)
         return record
+
+    def _dead_workers(self) -> str | None:
+        if self.loader is None:
+            return None
+        try:
+            return dead_workers(self.loader)
+        except RuntimeError:  # torch's handler of SIGCHLD, once for a death, wherever the main thread is by then
+            return dead_workers(self.loader)
 
     def _run_epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
@@ -140,7 +159,9 @@ class Training:
 
     def predict(self, rows: np.ndarray) -> torch.Tensor:
         """float32 logits (rows, classes) of the evaluated weights for rows of the cache."""
-        return predict_logits(self.machinery, in_order(self.dataset.cache, rows, EVAL_BATCH))
+        on_gpu = self.place.on_device and self.machinery.device.type == "cuda"
+        batches = resident_in_order if on_gpu else in_order
+        return predict_logits(self.machinery, batches(self.dataset.cache, rows, EVAL_BATCH))
 
     def _evaluate(self) -> tuple[torch.Tensor | None, HeldOutScores]:
         logits = self.predict(self.held_out_rows)
@@ -154,8 +175,8 @@ class Training:
         self.order.epoch = self.epoch
         self.machinery.micro_batch.images = self.micro_batch
         mixer = BatchMixer(self.dataset.num_classes, config.mix_prob, strength_at(self.epoch, config.epochs))
-        first_update = self.epoch * len(self.loader)
-        batches = self.watch(self.loader)
+        first_update = self.epoch * len(self.order)
+        batches = self.watch(self.batches)
         return train_epoch(self.machinery, batches, mixer, config.label_smoothing, config.clip_grad, first_update)
 
     def _out_of_memory(self) -> str:
@@ -192,6 +213,7 @@ class Training:
             metrics.MICRO_BATCH: self.machinery.micro_batch.images,
             metrics.IMAGES_PER_SECOND: train.images / seconds_train,
             metrics.PEAK_MEMORY: peak_memory_bytes(self.machinery.device),
+            **self.machinery.split.seconds(),
             metrics.SECONDS_TRAIN: seconds_train,
             metrics.SECONDS_EVAL: seconds_eval,
             metrics.SECONDS_CHECKPOINT: self.seconds_checkpoint,

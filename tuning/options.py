@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from search_spaces import names
-from trainable.config import Policy, Precision
+from trainable.config import DataOn, Policy, Precision
 from tuning.plan import Sampler, Scheduler, Search, WandbMode
 
 SEARCH, SLOTS, DATA, TRAINING, EXPERIMENT = "Search", "Resources", "Data", "Training", "Experiment"
@@ -139,6 +139,22 @@ Augment = Annotated[Policy, _option(TRAINING, "Augmentation of single images.")]
 Flip = Annotated[
     bool | None,
     _option(TRAINING, "Whether a mirrored image keeps its label. [yes, except for the digits]", "--flip/--no-flip"),
+]
+DataPlace = Annotated[
+    DataOn,
+    _option(
+        TRAINING,
+        "Where batches are augmented: as a whole on the device, or image by image on the host; auto takes the faster.",
+        "--data-on",
+    ),
+]
+ProgressiveResize = Annotated[
+    bool,
+    _option(
+        TRAINING,
+        "Train on images of half the size first, of three quarters then, and of the whole in the last quarter.",
+        "--progressive-resize",
+    ),
 ]
 PrecisionName = Annotated[Precision, _option(TRAINING, "Arithmetic; auto takes bf16 where it is native.")]
 

@@ -113,6 +113,8 @@ def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
         "pretrained": pretrained_weights(asked.pretrained),
         "augment": asked.augment,
         "flip": not source.is_digits if asked.flip is None else asked.flip,
+        "data_on": asked.data_on,
+        "progressive_resize": asked.progressive_resize,
         "precision": asked.precision,
         "seed": asked.seed,
     }

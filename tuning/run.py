@@ -76,6 +76,8 @@ def main(
     pretrained: options.Pretrained = None,
     augment: options.Augment = "full",
     flip: options.Flip = None,
+    data_on: options.DataPlace = "auto",
+    progressive_resize: options.ProgressiveResize = False,
     precision: options.PrecisionName = "auto",
     name: options.Name = None,
     output: options.Output = Path("runs"),

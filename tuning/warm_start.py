@@ -13,7 +13,7 @@ from trainable.experiment_lock import is_running
 from tuning.plan import SearchPlan
 from tuning.storage import EXPERIMENT, find_experiment, read_experiment, read_records
 
-OWN_BUSINESS = ("data", "cache_dir", "cache_bytes", "skip_bad_images", "precision", "seed")
+OWN_BUSINESS = ("data", "cache_dir", "cache_bytes", "skip_bad_images", "data_on", "precision", "seed")
 """What trials may have otherwise and still compare; the images are told by their fingerprint."""
 MOST_PROMISING = 5
 """Earlier trials with other images that are tried again first."""

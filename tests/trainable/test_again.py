@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainable import again as module
-from trainable import metrics
+from trainable import metrics, time_split
 from trainable.again import (
     TRAINED_ON,
     Again,
@@ -34,7 +34,13 @@ from trainable.files import MODEL, PREDICTIONS, RECORD, WEIGHTS, read_record
 from trainable.training import Training, cpu_weights
 
 CPU = torch.device("cpu")
-TIMES = {metrics.IMAGES_PER_SECOND, metrics.PEAK_MEMORY, metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL}
+TIMES = {
+    metrics.IMAGES_PER_SECOND,
+    metrics.PEAK_MEMORY,
+    *time_split.PARTS,
+    metrics.SECONDS_TRAIN,
+    metrics.SECONDS_EVAL,
+}
 NAME = "0001-test_vit"
 
 

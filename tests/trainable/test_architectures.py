@@ -283,3 +283,37 @@ def test_weights_of_another_architecture_are_refused_with_the_first_difference(t
     save_weights(tmp_path / "vit.safetensors", "test_vit", num_classes=3)
     with pytest.raises(UserError, match=r"can't be loaded: .*(Missing|Unexpected|size mismatch)"):
         build_model(config("test_resnet", pretrained=tmp_path / "vit.safetensors"), 3, 32)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "vit_small", "deit_small", "swin_tiny"])
+def test_images_may_be_half_and_three_quarters_of_the_size_with_progressive_resizing(arch: str) -> None:
+    config = TrialConfig(data=Path("x"), arch=arch)
+    model = build_model(config.model_copy(update={"progressive_resize": True}), 5, 64)
+    plain = build_model(config, 5, 64)
+    assert {name: each.shape for name, each in model.state_dict().items() if "mask" not in name} == {
+        name: each.shape for name, each in plain.state_dict().items() if "mask" not in name
+    }
+    for side in (32, 48, 64):
+        assert model(torch.zeros(2, 3, side, side)).shape == (2, 5)
+    plain.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model.eval()(images), plain.eval()(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "reason"),
+    [
+        ("vit_small", 40, r"images of 20 px first, which its patches of 5|images of \d+ px first"),
+        ("resnet18", 30, "images of 15 px first"),
+        ("test_maxvit", 64, "takes images of one size only"),
+    ],
+)
+def test_progressive_resizing_is_refused_with_the_reason(arch: str, size: int, reason: str) -> None:
+    with pytest.raises(UserError, match=f"^progressive_resize: {arch} .*({reason})"):
+        build_model(
+            TrialConfig(
+                data=Path("x"), arch=arch, progressive_resize=True, patch_size=8 if arch == "vit_small" else None
+            ),
+            5,
+            size,
+        )

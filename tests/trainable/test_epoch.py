@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 from trainable import metrics
@@ -28,6 +29,7 @@ from trainable.epoch import (
     top_accuracies,
     train_epoch,
 )
+from trainable.time_split import PARTS
 from trainable.training import Training, build_machinery
 
 CPU = torch.device("cpu")
@@ -412,3 +414,39 @@ def test_a_real_model_learns_real_images(colour_folder: Path, arch: str) -> None
     logits = training.predict(splits.holdout)
     assert (logits.argmax(1).numpy() == dataset.cache.labels[splits.holdout]).mean() > 0.85
     assert np.isfinite(logits.numpy()).all()
+
+
+class ItemCalls(TorchDispatchMode):
+    """Counts the `.item()`, `.tolist()` and the like, each of which would wait for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("clip_grad", [None, 1.0])
+def test_nothing_in_the_loop_waits_for_the_device(clip_grad) -> None:
+    def mixer(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return images, torch.eye(CLASSES)[labels]  # the real one looks at its own CPU generator, and one_hot at labels
+
+    with ItemCalls() as one:
+        torch.ones(()).item()
+    with ItemCalls() as calls:
+        train_epoch(machinery_of(), batches_of(12), mixer, 0.1, clip_grad, first_update=0)
+    assert (one.count, calls.count) == (1, 0)
+
+
+def test_an_epochs_time_is_split_into_its_parts() -> None:
+    machinery = machinery_of()
+    run(machinery, batches_of(3))
+    seconds = machinery.split.seconds()
+    assert all(seconds[part] > 0 for part in PARTS)
+
+
+def test_images_that_are_normalised_already_stay_as_they_are() -> None:
+    machinery, other = machinery_of(), machinery_of()
+    batches = batches_of(3)
+    scores = run(machinery, batches)
+    assert run(other, [(other.normalise(images), labels) for images, labels in batches]) == scores

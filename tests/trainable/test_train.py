@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable import metrics, train
+from trainable import metrics, time_split, train
 from trainable import training as training_module
 from trainable.config import DEFAULT_RATES
 from trainable.console import run_app
@@ -26,6 +26,7 @@ EPOCHS = 12
 TIMES = {
     metrics.IMAGES_PER_SECOND,
     metrics.PEAK_MEMORY,
+    *time_split.PARTS,
     metrics.SECONDS_TRAIN,
     metrics.SECONDS_EVAL,
     metrics.SECONDS_CHECKPOINT,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import trainable.training as training_module
-from trainable import metrics
+from trainable import metrics, time_split
 from trainable.checkpoint import load_checkpoint, save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.augmentation import strength_at
@@ -25,6 +25,7 @@ CPU = torch.device("cpu")
 TIMES = {
     metrics.IMAGES_PER_SECOND,
     metrics.PEAK_MEMORY,
+    *time_split.PARTS,
     metrics.SECONDS_TRAIN,
     metrics.SECONDS_EVAL,
     metrics.SECONDS_CHECKPOINT,
@@ -141,7 +142,7 @@ def test_the_number_of_loader_workers_changes_nothing(build, monkeypatch: pytest
     weights = []
     for workers in (0, 2):
         monkeypatch.setattr(training_module, "choose_workers", lambda *_, count=workers: (count, "the test says so"))
-        training = build()
+        training = build(data_on="host")
         assert training.loader.num_workers == workers
         training.run_epoch()
         training.run_epoch()
@@ -153,7 +154,7 @@ def test_a_training_with_workers_continues_like_an_undisturbed_one(
     build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(training_module, "choose_workers", lambda *_: (1, "the test says so"))
-    undisturbed, continued = build(epochs=2), build(epochs=2)
+    undisturbed, continued = build(data_on="host", epochs=2), build(data_on="host", epochs=2)
     undisturbed.run_epoch()
     save_checkpoint(undisturbed, tmp_path)
     undisturbed.run_epoch()
@@ -363,7 +364,7 @@ def test_an_optimiser_that_runs_out_of_memory_is_such_an_error_too(build, monkey
 def test_a_data_worker_that_is_killed_is_named(build, monkeypatch: pytest.MonkeyPatch, noticed: str) -> None:
     """Torch handles SIGCHLD where the training runs in the main thread; elsewhere its loader asks every 5 s."""
     monkeypatch.setattr(training_module, "choose_workers", lambda *_: (2, "the test says so"))
-    training = build(batch_size=8)
+    training = build(data_on="host", batch_size=8)
     killed = []
 
     def kill_one(loader: torch.utils.data.DataLoader) -> Iterator:
@@ -400,7 +401,7 @@ def test_a_data_worker_that_is_killed_is_named(build, monkeypatch: pytest.Monkey
 
 def test_an_error_that_is_no_workers_death_stays_what_it_is(build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_module, "choose_workers", lambda *_: (1, "the test says so"))
-    training = build()
+    training = build(data_on="host")
 
     def fail(*_: object) -> None:
         raise RuntimeError("shapes differ")

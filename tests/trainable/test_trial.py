@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable import metrics
+from trainable import metrics, time_split
 from trainable import trial as trial_module
 from trainable.checkpoint import MODEL, RECORD, STATE
 from trainable.config import TrialConfig
@@ -19,6 +19,7 @@ from trainable.trial import Trial
 TIMES = {
     metrics.IMAGES_PER_SECOND,
     metrics.PEAK_MEMORY,
+    *time_split.PARTS,
     metrics.SECONDS_TRAIN,
     metrics.SECONDS_EVAL,
     metrics.SECONDS_CHECKPOINT,

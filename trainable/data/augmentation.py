@@ -15,6 +15,18 @@ from trainable.config import Policy
 
 PADDING_SHARE = 1 / 8
 """How far the light policy's crop may move, as a share of the image's side (4 pixels at 32, He et al. 2016)."""
+SMALLEST_CROP, ASPECTS = 0.35, (3 / 4, 4 / 3)
+"""The full policy at strength 1: a crop's least share of the image's area, and the range of width / height."""
+JITTER, HUE = 0.4, 0.1
+"""Brightness, contrast and saturation up to 40 % more or less; the hue turned by up to a tenth of its circle."""
+ROTATION, SHEAR, SHIFT = 15, 10, 0.1
+"""Degrees, degrees, and a share of the side, in either direction."""
+SMALLEST_HOLE, LARGEST_HOLE = 0.1, 0.35
+"""Sides of the rectangle that is black, as shares of the image's."""
+COLOUR_P, AFFINE_P, HOLE_P, BLUR_P = 0.8, 0.5, 0.5, 0.1
+"""Probabilities."""
+BLUR_SIGMAS = (0.5, 3.0)
+"""Standard deviations of the 3 x 3 Gaussian blur, in pixels."""
 
 
 def strength_at(epoch: int, epochs: int) -> float:
@@ -23,6 +35,16 @@ def strength_at(epoch: int, epochs: int) -> float:
     `epochs` is the full length, not how far a trial was allowed to go, so the same epoch of two trials compares.
     """
     return 1 - math.cos(math.pi / 2 * min(1.0, epoch / epochs))
+
+
+def size_at(epoch: int, epochs: int, image_size: int) -> int:
+    """Side of the training images in the 0-based `epoch` of a training of `epochs`, with progressive resizing.
+
+    Half of `image_size` in the first half, three quarters up to three quarters of the epochs, the whole in the last
+    quarter (after Tan & Le 2021, section 4.1, and FFCV's recipes): like the strength, the same for all trials.
+    """
+    done = epoch / epochs
+    return image_size if done >= 3 / 4 else image_size * (2 if done < 1 / 2 else 3) // 4
 
 
 def build_policy(kind: Policy, strength: float, image_size: int, flip: bool = True) -> A.Compose:
@@ -47,24 +69,28 @@ def _light(strength: float, image_size: int) -> list[A.BasicTransform]:
 
 def _full(strength: float, image_size: int) -> list[A.BasicTransform]:
     s = strength
+    hole = (SMALLEST_HOLE, SMALLEST_HOLE + (LARGEST_HOLE - SMALLEST_HOLE) * s)
     return [
-        A.RandomResizedCrop((image_size, image_size), scale=(1 - 0.65 * s, 1), ratio=(3 / 4, 4 / 3), p=s),
-        A.ColorJitter(brightness=0.4 * s, contrast=0.4 * s, saturation=0.4 * s, hue=0.1 * s, p=0.8 * s),
+        A.RandomResizedCrop((image_size, image_size), scale=(1 - (1 - SMALLEST_CROP) * s, 1), ratio=ASPECTS, p=s),
+        A.ColorJitter(brightness=JITTER * s, contrast=JITTER * s, saturation=JITTER * s, hue=HUE * s, p=COLOUR_P * s),
         A.Affine(
-            rotate=(-15 * s, 15 * s),
-            translate_percent=(-0.1 * s, 0.1 * s),
-            shear=(-10 * s, 10 * s),
+            rotate=(-ROTATION * s, ROTATION * s),
+            translate_percent=(-SHIFT * s, SHIFT * s),
+            shear=(-SHEAR * s, SHEAR * s),
             border_mode=cv2.BORDER_REFLECT_101,
-            p=0.5 * s,
+            p=AFFINE_P * s,
         ),
-        A.CoarseDropout(
-            num_holes_range=(1, 1),
-            hole_height_range=(0.1, 0.1 + 0.25 * s),
-            hole_width_range=(0.1, 0.1 + 0.25 * s),
-            p=0.5 * s,
-        ),
-        A.GaussianBlur(blur_limit=(3, 3), p=0.1 * s),
+        A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=hole, hole_width_range=hole, p=HOLE_P * s),
+        A.GaussianBlur(blur_limit=(3, 3), sigma_limit=BLUR_SIGMAS, p=BLUR_P * s),
     ]
+
+
+def resized(images: np.ndarray, image_size: int) -> np.ndarray:
+    """uint8 images (batch, H, W, 3) at another size; the same array where they have it."""
+    if images.shape[1] == image_size:
+        return images
+    side = (image_size, image_size)
+    return np.stack([cv2.resize(image, side, interpolation=cv2.INTER_AREA) for image in images])
 
 
 def augment(policy: A.Compose, images: np.ndarray, seeds: np.ndarray, epoch: int) -> np.ndarray:

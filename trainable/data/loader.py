@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import albumentations as A
 import cv2
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from trainable.config import TrialConfig
-from trainable.data.augmentation import augment, build_policy, strength_at
+from trainable.data.augmentation import augment, build_policy, resized, size_at, strength_at
 from trainable.data.cache import CachedImages
 
 DEATH_S = 1.0
@@ -55,16 +56,20 @@ class AugmentedBatches(TorchDataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, batch: EpochRows) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, rows = batch
         seeds = rows + (self.config.seed << 32)
-        images = augment(self.policy(epoch), self.cache.images[rows], seeds, epoch)
+        images = augment(self.policy(epoch), resized(self.cache.images[rows], self.size(epoch)), seeds, epoch)
         return torch.from_numpy(images), torch.from_numpy(self.cache.labels[rows])
+
+    def size(self, epoch: int) -> int:
+        """Side of the epoch's images in pixels."""
+        side = self.cache.images.shape[1]
+        return size_at(epoch, self.config.epochs, side) if self.config.progressive_resize else side
 
     def policy(self, epoch: int) -> A.Compose:
         """The epoch's policy, built once an epoch."""
         if self._policy is None or self._policy[0] != epoch:
             config = self.config
             strength = strength_at(epoch, config.epochs)
-            size = self.cache.images.shape[1]
-            self._policy = epoch, build_policy(config.augment, strength, size, config.flip)
+            self._policy = epoch, build_policy(config.augment, strength, self.size(epoch), config.flip)
         return self._policy[1]
 
 
@@ -80,8 +85,15 @@ def train_loader(
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread,
         pin_memory=pin,
+        collate_fn=_channels_first if pin else None,
         generator=torch.Generator(),  # else each iterator draws from the global one, which dropout and mixing use
     )
+
+
+def _channels_first(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """As timm's PrefetchLoader takes images: (batch, 3, H, W), still channels-last in memory."""
+    images, labels = batch
+    return images.permute(0, 3, 1, 2), labels
 
 
 def _one_thread(worker: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainable.data.augmentation import augment, build_policy, strength_at
+from trainable.data.augmentation import augment, build_policy, resized, size_at, strength_at
 
 POLICIES = ["none", "light", "full"]
 SEEDS = np.arange(100, 108)
@@ -35,6 +35,22 @@ def test_the_strength_stays_1_beyond_the_full_length(epochs: int, beyond: int) -
 
 def test_the_strength_follows_one_minus_the_cosine() -> None:
     assert strength_at(5, 10) == pytest.approx(1 - math.cos(math.pi / 4))
+
+
+@given(epochs=st.integers(1, 200), image_size=st.sampled_from([32, 64, 96, 224]))
+def test_images_never_shrink_and_have_their_size_in_the_last_quarter(epochs: int, image_size: int) -> None:
+    sizes = [size_at(epoch, epochs, image_size) for epoch in range(epochs)]
+    assert sizes == sorted(sizes)
+    assert set(sizes) <= {image_size // 2, image_size * 3 // 4, image_size}
+    assert all(size == image_size for size in sizes[math.ceil(epochs * 3 / 4) :])
+    assert size_at(epochs, epochs, image_size) == image_size
+
+
+def test_resized_images_are_means_of_their_pixels() -> None:
+    images = noise(32)
+    expected = images.reshape(len(images), 16, 2, 16, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(resized(images, 16), expected, atol=1)
+    assert resized(images, 32) is images
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan])

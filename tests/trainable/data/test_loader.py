@@ -172,3 +172,11 @@ def test_the_number_of_workers_comes_with_its_reason(device, cores, augment, wor
     chosen, why = choose_workers(torch.device(device), cores, augment)
     assert chosen == workers
     assert reason in why
+
+
+@pytest.mark.parametrize("augment", ["none", "light", "full"])
+def test_images_grow_with_the_epochs_where_asked_for(colours: Dataset, augment: str) -> None:
+    batches = AugmentedBatches(colours.cache, config(augment=augment, progressive_resize=True))
+    sides = [batches[epoch, colours.splits.train[:2]][0].shape[1:3] for epoch in range(4)]
+    full = colours.image_size
+    assert sides == [(side, side) for side in (full // 2, full // 2, full * 3 // 4, full)]
