@@ -10,7 +10,7 @@ imports, data, model, checkpoint, results, and the choice of the next trial. Bot
 embedded digits, keep one checkpoint a trial, propose by Optuna's TPE and stop no trial early. Stock: a function that
 imports torch, timm and albumentations, loads by ImageFolder and writes model and optimiser at each epoch; no actor is
 re-used. Ours: the search of `tuning.run`, and its Trainable with only the passes through the model replaced; it writes
-where checkpoints stay below a twentieth of the time, and at the end of a trial.
+where checkpoints stay below a fiftieth of the time, and at the end of a trial.
 
 Each side is a process of its own with a Ray of its own, and the wall time is that process's, from start to exit.
 Ray's worker processes get the usual priority on both sides, since its lower one lets other programs starve them.

@@ -82,9 +82,9 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
 def save_checkpoint(training: Training, folder: Path) -> None:
     """Write a trial's checkpoint into `folder`; the seconds it took go into the next epoch's record."""
     started = time.perf_counter()
-    latest = cpu_weights(training.machinery.evaluated)
-    save_file(latest, folder / MODEL)
-    if training.best_weights and training.best_epoch != training.epoch:
+    is_best = bool(training.best_weights) and training.best_epoch == training.epoch
+    save_file(training.best_weights if is_best else cpu_weights(training.machinery.evaluated), folder / MODEL)
+    if training.best_weights and not is_best:
         save_file(training.best_weights, folder / BEST)
     else:
         (folder / BEST).unlink(missing_ok=True)  # of an earlier checkpoint in the same folder

@@ -13,7 +13,7 @@ STEPS = 2
 
 
 def measure_peak_bytes(configurations: list[dict[str, Any]]) -> tuple[int, int]:
-    """Peak bytes over `configurations`, and the GPU's total. Not yet run on a GPU.
+    """Peak bytes over `configurations`, and the GPU's total.
 
     One that doesn't fit at all counts as the whole GPU.
     """
@@ -39,6 +39,7 @@ def _peak_bytes(config: TrialConfig, device: "torch.device") -> int:
     last = {"epochs": 1, "augment": config.augment}
     rows = np.resize(dataset.splits.train, STEPS * config.batch_size)
     training = Training(config.model_copy(update=last), dataset, rows, dataset.splits.select[:1], device)
+    training.epoch = 1  # behind the last one, where augmentation and mixing have their full strength
     training.run_epoch()
     if training.micro_batch < config.batch_size:  # what it went on with, micro-batches, has a lower peak
         return torch.cuda.mem_get_info(device)[1]

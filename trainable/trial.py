@@ -8,12 +8,15 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray._raylet import setproctitle  # type: ignore[attr-defined]
+from ray.train._internal.checkpoint_manager import _TrainingResult
 from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIMESTAMP
 
 from trainable.address import patiently
@@ -22,7 +25,9 @@ from trainable.data.dataset import Dataset, open_images_of
 from trainable.errors import UserError
 from trainable.files import RECORD, STACKS, tree_to_disk
 
-CHECKPOINT_SHARE = 0.05
+SCRATCH = ".saving"
+"""The folder in a trial's own in which a checkpoint is written."""
+CHECKPOINT_SHARE = 0.02
 """Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
 
 DataKey = tuple[Path | str, int | None, int, Path | None, bool]
@@ -98,32 +103,53 @@ class Trial(tune.Trainable):
         return record | now | {DONE: self.training.done, SHOULD_CHECKPOINT: due or self._leaving}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Ray's, which copies the checkpoint to the experiment's folder or storage; returns when the copy is kept.
+        """Ray's; returns when the checkpoint is kept in the experiment's folder or storage.
 
-        It is written to a folder of ours: Ray leaves its own behind where a write fails.
+        It is written to a folder of ours: Ray leaves its own behind where a write fails. On this machine that is one
+        in the trial's own folder, which becomes the checkpoint's by its name, where Ray would copy it.
         """
-        with tempfile.TemporaryDirectory() as temporary:
-            saved = super().save(checkpoint_dir or (temporary if self._storage else None))
+        with self._scratch() as scratch:
+            saved = super().save(checkpoint_dir or scratch)
         checkpoint: Any = saved.checkpoint
         folder = Path(checkpoint.path)
         if self._is_here() and folder.is_dir():
             tree_to_disk(folder)
         return saved
 
+    @contextmanager
+    def _scratch(self) -> Iterator[str | None]:
+        """Where a checkpoint is written before it is kept; None without a storage, where Ray's folder is the place."""
+        if self._storage is None:
+            yield None
+        elif self._is_here():
+            folder = Path(self._storage.trial_fs_path, SCRATCH)
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            try:
+                yield str(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        else:
+            with tempfile.TemporaryDirectory() as temporary:
+                yield temporary
+
     def restore(self, checkpoint_path: Any) -> None:
         """Ray's; a storage elsewhere that doesn't answer is asked again."""
         patiently(lambda: super(Trial, self).restore(checkpoint_path))
 
     def _report_class_trainable_checkpoint(self, checkpoint_dir: str, content: Any) -> Any:
-        """Ray's, which copies; half a copy is no checkpoint, and takes room that there isn't."""
+        """Ray's, which copies the checkpoint; a folder on the same disk only gets its name."""
         if not self._is_here():
             return self._copy_elsewhere(checkpoint_dir, content)
-        try:
+        storage: Any = self._storage
+        if storage is None or Path(checkpoint_dir).name != SCRATCH:
             return super()._report_class_trainable_checkpoint(checkpoint_dir, content)
-        except OSError:
-            if self._storage:
-                shutil.rmtree(self._storage.checkpoint_fs_path, ignore_errors=True)
-            raise
+        results: dict[str, Any] = dict(self._last_result or {})
+        storage._update_checkpoint_index(results)
+        storage._check_validation_file()
+        shutil.rmtree(storage.checkpoint_fs_path, ignore_errors=True)  # of an attempt that was lost
+        Path(checkpoint_dir).rename(storage.checkpoint_fs_path)
+        kept = tune.Checkpoint(path=storage.checkpoint_fs_path, filesystem=storage.storage_filesystem)
+        return _TrainingResult(checkpoint=kept, metrics=results)
 
     def _copy_elsewhere(self, checkpoint_dir: str, content: Any) -> Any:
         """Copy to a storage, the record last: its presence means that all is there. One that doesn't answer is asked
