@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from trainable.allocator import allocator_note
 from trainable.config import TrialConfig
 from trainable.errors import UserError
 from trainable.files import (
@@ -123,6 +124,7 @@ def trial_record(training: Training) -> dict[str, Any]:
         "arithmetic": training.machinery.arithmetic.reason,
         "workers": training.workers_reason,
         "data_on": training.place.reason,
+        "allocator": allocator_note(),
         "micro_batch": training.micro_batch_note,
         "dataset": training.dataset.cache.fingerprint,
         "classes": training.dataset.num_classes,

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 
 from trainable.address import patiently
+from trainable.allocator import fast_allocator
 from trainable.config import ARCHITECTURES, TrialConfig
 from trainable.data.dataset import open_images_of
 from trainable.errors import UserError
@@ -113,7 +114,8 @@ def start_ray(address: str | None, cpus: int, verbose: bool) -> str:
         else:
             here = "local"  # without it Ray would join a cluster that runs on this machine
             host = os.environ.get("DASHBOARD_HOST", "127.0.0.1")  # a container publishes it from all its addresses
-            context = ray.init(here, num_cpus=cpus, include_dashboard=True, dashboard_host=host, **shared)
+            with fast_allocator():
+                context = ray.init(here, num_cpus=cpus, include_dashboard=True, dashboard_host=host, **shared)
     except ConnectionError:
         raise UserError(f"--address {address}: no Ray cluster answers there; start one by `ray start --head`") from None
     except RuntimeError as error:
