@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,28 @@ class SlotShare(NamedTuple):
     def since_first_step(self) -> float:
         """Share of the slot time from when the first trial's first epoch began."""
         return self.inside_s / (self.slots * self.since_first_step_s)
+
+
+class Pause(NamedTuple):
+    """Between two trials in one process: seconds from a trial's last result to the next one's first batch."""
+
+    process: int
+    seconds: float
+
+
+def pauses(folder: Path) -> list[Pause]:
+    """Those of an experiment, in no order; a trial that goes on after a pause counts as the next one, too."""
+    records = [
+        json.loads(line) | {"trial": path.parent.name}
+        for path in folder.glob("*/result.json")
+        for line in path.read_text().splitlines()
+    ]
+    records.sort(key=lambda record: (record["pid"], record["timestamp"]))
+    return [
+        Pause(after["pid"], after["timestamp"] - after["time_this_iter_s"] - before["timestamp"])
+        for before, after in pairwise(records)
+        if before["pid"] == after["pid"] and before["trial"] != after["trial"]
+    ]
 
 
 def slot_share(folder: Path, slots: int) -> SlotShare:

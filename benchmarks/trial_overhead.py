@@ -17,8 +17,9 @@ Ray's worker processes get the usual priority on both sides, since its lower one
 Lost a trial: (wall seconds x slots - trials x epochs x seconds) / trials. The least possible wall time is 48 s.
 
 --share: inside = the sum of seconds_train + seconds_eval over all epochs. The first share divides it by slots x (last
-result - start of the search), the second by slots x (last result - begin of the first epoch of any trial). Ray notes
-whole seconds; the pause before a --resume counts as lost.
+result - start of the search), the second by slots x (last result - begin of the first epoch of any trial). The pause
+before a --resume counts as lost. Between two trials of a process: from a trial's last result, with what Ray, the
+scheduler and the checkpoint take, to the begin of the next one's first epoch; median, lowest and highest.
 
 Hardware: 2 cores of an AMD EPYC with AVX512-BF16, 24 GiB, no GPU; nothing else ran.
 
@@ -42,7 +43,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks._overhead_side import EXPERIMENT, SIDES, Task
-from benchmarks._slot_share import slot_share
+from benchmarks._slot_share import pauses, slot_share
 from benchmarks.compare import JsonFile, Quick, ratio_of_pairs, report, spread
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.digits import write_digits
@@ -161,8 +162,15 @@ def show_share(folder: Path, slots: int, json_file: Path | None) -> None:
         {"from": name, "seconds to the last result": f"{length:.0f}", "share in train and eval": f"{part:.1%}"}
         for name, (length, part) in since.items()
     ]
-    figures = {**share._asdict(), "since_start": share.since_start, "since_first_step": share.since_first_step}
-    report(f"{folder.name}: {share.inside_s:.1f} s in train and eval, {slots} slots", rows, figures, json_file)
+    between = [pause.seconds for pause in pauses(folder)]
+    figures = {
+        **share._asdict(),
+        "since_start": share.since_start,
+        "since_first_step": share.since_first_step,
+        "between_trials_s": between,
+    }
+    text = f"; between two trials of a process {spread(between)} s" if between else ""
+    report(f"{folder.name}: {share.inside_s:.1f} s in train and eval, {slots} slots{text}", rows, figures, json_file)
 
 
 if __name__ == "__main__":

@@ -60,12 +60,14 @@ def test_a_search_is_compared_with_one_written_by_hand(tmp_path):
 def test_the_share_of_slot_time_is_read_from_an_experiment(tmp_path):
     record = {"seconds_train": 2.5, "seconds_eval": 0.5, "time_this_iter_s": 3.0}
     experiment = tmp_path / "runs" / "two"
-    for trial, ends in (("0001-a", (1_000_010, 1_000_014)), ("0002-b", (1_000_012, 1_000_020))):
+    trials = (("0001-a", 7, (1_000_010,)), ("0003-c", 7, (1_000_014,)), ("0002-b", 8, (1_000_012, 1_000_020)))
+    for trial, process, ends in trials:
         (experiment / trial).mkdir(parents=True)
-        lines = [json.dumps(record | {"timestamp": end}) for end in ends]
+        lines = [json.dumps(record | {"pid": process, "timestamp": end}) for end in ends]
         (experiment / trial / "result.json").write_text("\n".join(lines) + "\n")
     began = f"{datetime.fromtimestamp(1_000_000):%Y-%m-%d_%H-%M-%S}"
     (experiment / f"experiment_state-{began}.json").write_text("{}")
     figures = run("trial_overhead", tmp_path, "--share", str(experiment), "--slots", "2")
     assert figures["since_start"] == pytest.approx(12 / (2 * 20))
     assert figures["since_first_step"] == pytest.approx(12 / (2 * 13))
+    assert figures["between_trials_s"] == [pytest.approx(1)]

@@ -539,7 +539,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((jobs_cluster, "ANSWER_S"), (jobs_logs, "SILENCE_S"), (jobs_logs, "PATIENCE_S")):
         monkeypatch.setattr(module, name, 1.0)
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_MODE"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what `connect` sets is gone again for the tests after it
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.timeout(120)

@@ -19,6 +19,7 @@ from tuning.policies import make_engine
 from tuning.search import trial_name
 from tuning.storage import read_experiment, read_records
 
+pytestmark = pytest.mark.timeout(600)  # twelve searches in one fixture, on a machine that may be busy
 SEVERAL_SEARCHES_ON_ONE_RAY = """
 import json, shutil, sys, time
 from pathlib import Path
@@ -109,7 +110,7 @@ print(json.dumps({
 def searches(tmp_path_factory, colour_folder) -> dict:
     """Twelve searches, by what is special about them; one Ray for all, since its start takes longer."""
     arguments = [sys.executable, "-c", SEVERAL_SEARCHES_ON_ONE_RAY, colour_folder, tmp_path_factory.mktemp("runs")]
-    answer = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False, timeout=280)
+    answer = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False, timeout=560)
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout.splitlines()[-1])
 
