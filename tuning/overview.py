@@ -13,6 +13,9 @@ from tuning.resources import Hardware, Slots
 
 SHOWN_FIRST = 4
 """So many of the first configurations are told."""
+MANY_SLOTS = 100
+PACE_S = 0.2
+"""Of a result the driver needs so many seconds with freeze-thaw and thousands of trials (docs/scaling.md)."""
 
 
 def space_table(space: Space) -> Table:
@@ -95,6 +98,16 @@ def resources_line(hardware: Hardware, slots: Slots | None) -> str:
     return (
         f"{there}; {slots.concurrent} trials at once ({slots.reason}), each with {slots.cpus_per_trial:g} of the cores"
         + (f" and {slots.gpus_per_trial:.3g} GPU" if slots.gpus_per_trial else "")
+    )
+
+
+def pace_line(plan: SearchPlan, slots: Slots) -> str | None:
+    """A word where freeze-thaw's decisions may be what so many slots wait for."""
+    if plan.scheduler != "freeze-thaw" or slots.concurrent < MANY_SLOTS:
+        return None
+    return (
+        f"freeze-thaw keeps {slots.concurrent} slots busy where epochs last {PACE_S * slots.concurrent:.0f} s or more; "
+        "for shorter ones take --search halving (docs/scaling.md)"
     )
 
 

@@ -31,7 +31,7 @@ from tuning.budget import expected_budget
 from tuning.copies import check_storage, kept_in_storage
 from tuning.data import Source
 from tuning.disk import check_disk
-from tuning.overview import print_overview
+from tuning.overview import pace_line, print_overview
 from tuning.plan import Precautions, SearchPlan
 from tuning.planning import check_slots, cut_to_space, new_plan, precautions, resumed_plan
 from tuning.resources import Hardware, Slots, find_hardware, parse_gpus_per_trial, plan_slots
@@ -150,6 +150,8 @@ def run(
         slots = gpu_slots(plan, *wanted, say=lambda text: console.print(text, style="dim", highlight=False))
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
         check_nodes(plan, slots, facts["dataset"], console)
+    if pace := pace_line(plan, slots):
+        console.print(pace, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"after any interruption: {resume_command(plan)}", highlight=False, soft_wrap=True)
     budget = expected_budget(plan, source.train_images or 0, None)
     epochs = budget and budget.epochs
