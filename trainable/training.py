@@ -66,7 +66,7 @@ class Training:
         self.held_out_rows = held_out_rows
         self.order = BatchOrder(train_rows, config.batch_size, config.seed)
         self.machinery = build_machinery(config, dataset, device, updates_per_epoch=len(self.order))
-        self.place = choose_place(config.data_on, device, config.augment, dataset.cache.images.nbytes)
+        self.place = choose_place(config.data_on, device, dataset.cache.images.nbytes)
         self.loader: DataLoader | None = None
         self.batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
         """Of an epoch, on the device where they are made there."""

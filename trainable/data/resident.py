@@ -26,14 +26,12 @@ class Place(NamedTuple):
     reason: str
 
 
-def choose_place(asked: DataOn, device: torch.device, augment: str, images_bytes: int) -> Place:
-    """Resolve `auto`: on a GPU where the images fit, on a CPU where that was measured to be faster."""
+def choose_place(asked: DataOn, device: torch.device, images_bytes: int) -> Place:
+    """Resolve `auto`: on a GPU where the images fit; on a CPU it wasn't measured to be faster (docs/log.md)."""
     if asked != "auto":
         return Place(asked == "device", f"data on the {asked} as asked")
     if device.type == "cpu":
-        if augment == "full":
-            return Place(True, "whole batches are augmented: on a CPU the full policy takes half the time so")
-        return Place(False, f"images are augmented one by one: on a CPU the policy {augment} is faster so")
+        return Place(False, "images are augmented one by one: on a CPU an epoch takes as long either way")
     room = DEVICE_SHARE * usable_bytes(device)
     if images_bytes <= room:
         return Place(True, f"the images' {images_bytes / 1e9:.2f} GB lie on the GPU")
