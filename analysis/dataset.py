@@ -65,11 +65,11 @@ def main(
     """Scan the data set, print what there is, and draw."""
     from trainable.address import open_place
     from trainable.data.dataset import open_files
-    from trainable.data.default import USING_DIGITS
+    from trainable.data.default import USING_DIGITS, choose_images
     from trainable.data.digits import write_digits
     from trainable.data.layouts import natural_image_size
 
-    root, is_digits = choose(data)
+    root, is_digits = choose_images(data)
     folder = output if output is not None else Path("dataset") / name_of(root)
     check_output(folder, open_place(root, "DATA"))
     if is_digits and data is None:
@@ -81,16 +81,6 @@ def main(
     prepare_output(folder)
     look = Look(side, seed, hashes, augment, not is_digits if flip is None else flip)
     report(files.layout, folder, look, str(root))
-
-
-def choose(data: str | None) -> tuple[Path | str, bool]:
-    """The folder, archive or address, and whether it is the embedded digits."""
-    from trainable.address import is_address
-    from trainable.data.default import choose_data
-
-    if data is not None and is_address(data):
-        return data, False
-    return choose_data(None if data is None else Path(data))
 
 
 def name_of(root: Path | str) -> str:

@@ -102,8 +102,7 @@ def load_ensemble(folder: Path | str, device: str = "auto") -> Ensemble:
 
 def build_member(folder: Path, member: MemberModel, num_classes: int, views: tuple[str, ...]) -> MemberModule:
     """A member with its weights loaded, on the CPU."""
-    values = {"data": folder, **member.config, "progressive_resize": False}  # it sees images of one size from now on
-    config = make_config(values, f"{folder}: member {member.trial}")
+    config = make_config({"data": folder, **member.config}, f"{folder}: member {member.trial}")
     model = build_model(config, num_classes, member.image_size)
     load_weights(model, folder / member.file, config.arch, EXPORT_AGAIN)
     return MemberModule(model.to(memory_format=torch.channels_last), Normalise(member.mean, member.std), views)

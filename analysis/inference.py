@@ -24,9 +24,7 @@ def empty_module(
     config: TrialConfig, num_classes: int, image_size: int, views: Sequence[str] = (WHOLE,)
 ) -> MemberModule:
     """The model of a trial, with initial weights that are still to be replaced, on the CPU and in evaluation mode."""
-    model = build_model(
-        config.model_copy(update={"pretrained": False, "progressive_resize": False}), num_classes, image_size
-    )
+    model = build_model(config.for_its_weights(), num_classes, image_size)
     normalise = Normalise(*normalisation(model))
     return MemberModule(model.to(memory_format=torch.channels_last), normalise, tuple(views)).eval()
 

@@ -64,11 +64,7 @@ def halve_members(folder: Path, ensemble: Ensemble, dataset: Dataset) -> tuple[E
 def member_model(member: Candidate, temperature: float, folder: Path, file: str, num_classes: int) -> MemberModel:
     """How to rebuild a member and what images it expects."""
     with torch.device("meta"):  # its mean and deviation are wanted, not its weights
-        skeleton = build_model(
-            member.config.model_copy(update={"pretrained": False, "progressive_resize": False}),
-            num_classes,
-            member.image_size,
-        )
+        skeleton = build_model(member.config.for_its_weights(), num_classes, member.image_size)
     mean, std = normalisation(skeleton)
     return MemberModel(
         trial=member.trial,

@@ -4,12 +4,15 @@ Where torchvision has no equal it gets the cheaper one: a shifted image is fille
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from PIL import Image
+from timm.data import create_dataset, create_loader
+from torch.utils.data import DataLoader
 from torchvision import transforms as T
 
-from trainable.config import Policy
+from trainable.config import Policy, TrialConfig
 from trainable.data.augmentation import PADDING_SHARE
 
 ERASED_P = 0.5
@@ -27,6 +30,14 @@ def peer_transform(kind: Policy, image_size: int, mean: tuple[float, ...], std: 
 def peer_bytes(kind: Policy, image_size: int) -> PeerTransform:
     """PIL image -> bytes (3, image_size, image_size), for a loader that normalises and erases on the device."""
     return T.Compose([*on_images(kind, image_size), T.PILToTensor()])
+
+
+def timm_batches(config: TrialConfig, image_size: int, transform: PeerTransform, **options: Any) -> DataLoader:
+    """timm's data set and loader of the training images, with our transform; `options` are its create_loader's."""
+    dataset = create_dataset("", root=f"{config.data}/train", split="train", is_training=True)
+    loader = create_loader(dataset, input_size=image_size, batch_size=config.batch_size, is_training=True, **options)
+    dataset.transform = transform
+    return loader
 
 
 def on_images(kind: Policy, image_size: int) -> list[Callable]:

@@ -1,6 +1,5 @@
 """Which share of an experiment's slot time was spent inside training and evaluation, from the files it left."""
 
-import json
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 from trainable import metrics
 from trainable.errors import UserError
+from tuning.storage import read_records
 
 STARTED = "experiment_state-"
 """Ray's own file, named by the second in which the search began."""
@@ -32,31 +32,22 @@ class SlotShare(NamedTuple):
         return self.inside_s / (self.slots * self.since_first_step_s)
 
 
-class Pause(NamedTuple):
-    """Between two trials in one process: seconds from a trial's last result to the next one's first batch."""
+def pauses(folder: Path) -> list[float]:
+    """Seconds between two trials of one process, from a trial's last result to the next one's first batch.
 
-    process: int
-    seconds: float
-
-
-def pauses(folder: Path) -> list[Pause]:
-    """Those of an experiment, in no order; a trial that goes on after a pause counts as the next one, too."""
-    records = [
-        json.loads(line) | {"trial": path.parent.name}
-        for path in folder.glob("*/result.json")
-        for line in path.read_text().splitlines()
-    ]
-    records.sort(key=lambda record: (record["pid"], record["timestamp"]))
+    A trial that goes on after a pause counts as the next one, too.
+    """
+    records = sorted(read_records(folder), key=lambda record: record["pid"])  # of a process still in order of time
     return [
-        Pause(after["pid"], after["timestamp"] - after["time_this_iter_s"] - before["timestamp"])
+        after["timestamp"] - after["time_this_iter_s"] - before["timestamp"]
         for before, after in pairwise(records)
-        if before["pid"] == after["pid"] and before["trial"] != after["trial"]
+        if before["pid"] == after["pid"] and before["trial_name"] != after["trial_name"]
     ]
 
 
 def slot_share(folder: Path, slots: int) -> SlotShare:
     """Read the experiment in `folder`; times are whole seconds, so it must have run much longer than one."""
-    records = [json.loads(line) for path in folder.glob("*/result.json") for line in path.read_text().splitlines()]
+    records = read_records(folder)
     starts = [began_at(path) for path in folder.glob(f"{STARTED}*.json")]
     if not records or not starts:
         raise UserError(f"--share {folder}: no experiment with finished epochs; give a folder such as runs/NAME")

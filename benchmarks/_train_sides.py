@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.data import Mixup, create_dataset, create_loader
+from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks._peer_transforms import ERASED_P, peer_bytes, peer_transform
+from benchmarks._peer_transforms import ERASED_P, peer_bytes, peer_transform, timm_batches
 from trainable.architectures import build_model, normalisation
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset
@@ -132,12 +132,11 @@ def timm_loader(common: Common, model: nn.Module) -> Iterable[tuple[torch.Tensor
     """timm's data set and loader with our policy's counterpart in torchvision."""
     config, size, on_gpu = common.config, common.dataset.image_size, common.device.type == "cuda"
     mean, std = normalisation(model)
-    dataset = create_dataset("", root=f"{config.data}/train", split="train", is_training=True)
-    loader = create_loader(
-        dataset,
-        input_size=size,
-        batch_size=config.batch_size,
-        is_training=True,
+    transform = peer_bytes(config.augment, size) if on_gpu else peer_transform(config.augment, size, mean, std)
+    return timm_batches(
+        config,
+        size,
+        transform,
         mean=mean,
         std=std,
         re_prob=ERASED_P if config.augment == "full" else 0.0,
@@ -147,8 +146,6 @@ def timm_loader(common: Common, model: nn.Module) -> Iterable[tuple[torch.Tensor
         pin_memory=on_gpu,
         device=common.device,
     )
-    dataset.transform = peer_bytes(config.augment, size) if on_gpu else peer_transform(config.augment, size, mean, std)
-    return loader
 
 
 def imagefolder_loop(common: Common) -> Updates:

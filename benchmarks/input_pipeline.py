@@ -121,19 +121,10 @@ def imagefolder_pass(config: TrialConfig, transform: Callable) -> Callable[[], i
 
 def timm_pass(config: TrialConfig, transform: Callable, image_size: int) -> Callable[[], int]:
     """timm's data set and loader without its prefetcher, which is for GPUs."""
-    from timm.data import create_dataset, create_loader
+    from benchmarks._peer_transforms import timm_batches
 
-    dataset = create_dataset("", root=f"{config.data}/train", split="train", is_training=True)
-    loader = create_loader(
-        dataset,
-        input_size=image_size,
-        batch_size=config.batch_size,
-        is_training=True,
-        use_prefetcher=False,
-        num_workers=0,
-        persistent_workers=False,
-    )
-    dataset.transform = transform
+    alone = {"use_prefetcher": False, "num_workers": 0, "persistent_workers": False}
+    loader = timm_batches(config, image_size, transform, **alone)
     return lambda: sum(len(images) for images, _ in loader)
 
 

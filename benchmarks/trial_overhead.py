@@ -162,7 +162,7 @@ def show_share(folder: Path, slots: int, json_file: Path | None) -> None:
         {"from": name, "seconds to the last result": f"{length:.0f}", "share in train and eval": f"{part:.1%}"}
         for name, (length, part) in since.items()
     ]
-    between = [pause.seconds for pause in pauses(folder)]
+    between = pauses(folder)
     figures = {
         **share._asdict(),
         "since_start": share.since_start,

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes.util import find_library
 
+from trainable.environment import environment
+
 ALLOCATORS = "tcmalloc_minimal", "tcmalloc", "jemalloc"
 PRELOAD = "LD_PRELOAD"
 RAY_SWITCH = "RAY_LD_PRELOAD_ON_WORKERS"
@@ -23,17 +25,8 @@ def fast_allocator() -> Iterator[str | None]:
     What the user preloads wins; the environment is as before at the end, for it is not meant for other programs.
     """
     library = os.environ.get(PRELOAD) or next(filter(None, map(find_library, ALLOCATORS)), None)
-    before = {name: os.environ.get(name) for name in (PRELOAD, RAY_SWITCH)}
-    if library:
-        os.environ.update({PRELOAD: library, RAY_SWITCH: "1"})
-    try:
+    with environment({PRELOAD: library, RAY_SWITCH: "1"} if library else {}):
         yield library
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def allocator_note() -> str:

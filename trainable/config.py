@@ -102,6 +102,10 @@ class TrialConfig(BaseModel):
     skip_bad_images: bool = False
     """Go on without images that can't be decoded."""
 
+    def for_its_weights(self) -> "TrialConfig":
+        """For a model whose weights are there already: nothing to start from, and images of one size."""
+        return self.model_copy(update={"pretrained": False, "progressive_resize": False})
+
 
 def make_config(values: dict[str, Any], origin: str, error_type: type[UserError] = UserError) -> TrialConfig:
     """Validate `values`; errors name the field, its value and the rule in one line, with `origin` in front."""

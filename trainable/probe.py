@@ -36,9 +36,8 @@ def _peak_bytes(config: TrialConfig, device: "torch.device") -> int:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     dataset = open_images_of(config, progress=False)
-    last = {"epochs": 1, "augment": config.augment}
     rows = np.resize(dataset.splits.train, STEPS * config.batch_size)
-    training = Training(config.model_copy(update=last), dataset, rows, dataset.splits.select[:1], device)
+    training = Training(config.model_copy(update={"epochs": 1}), dataset, rows, dataset.splits.select[:1], device)
     training.epoch = 1  # behind the last one, where augmentation and mixing have their full strength
     training.run_epoch()
     if training.micro_batch < config.batch_size:  # what it went on with, micro-batches, has a lower peak

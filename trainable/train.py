@@ -24,7 +24,7 @@ from trainable import metrics
 from trainable.address import is_address
 from trainable.config import DEFAULT_RATES, DataOn, Policy, Precision, TrialConfig, load_config, make_config
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
-from trainable.data.default import USING_DIGITS, choose_data
+from trainable.data.default import USING_DIGITS, choose_images
 from trainable.data.digits import write_digits
 from trainable.errors import UsageError, UserError
 from trainable.escape import write_csv
@@ -112,10 +112,10 @@ def main(
 def start_run(config_file: Path | None, values: dict[str, Any], device: str, threads: int | None, output: Path) -> None:
     """Train a new run in a folder of its own below `output`."""
     if config_file is not None:
-        root, is_digits = _place(load_config(config_file, **values).data)
+        root, is_digits = choose_images(load_config(config_file, **values).data)
         config = load_config(config_file, **values | {"data": root})
     else:
-        root, is_digits = _place(values.get("data"))
+        root, is_digits = choose_images(values.get("data"))
         if is_digits:
             print(USING_DIGITS)
         values = {"flip": not is_digits} | values | {"data": root}
@@ -127,13 +127,6 @@ def start_run(config_file: Path | None, values: dict[str, Any], device: str, thr
         write_digits(Path(root))
     training = build_training(config, device, threads)
     train(training, new_folder(output, datetime.now()))
-
-
-def _place(data: Path | str | None) -> tuple[Path | str, bool]:
-    """Where the images are, and whether they are the embedded digits."""
-    if data is not None and is_address(data):
-        return data, False
-    return choose_data(None if data is None else Path(data))
 
 
 def continue_run(path: Path, device: str, threads: int | None) -> None:

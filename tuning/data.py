@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from trainable.address import is_address
 from trainable.data import digits
-from trainable.data.default import USING_DIGITS, choose_data
+from trainable.data.default import USING_DIGITS, choose_images
 from trainable.data.layouts import Layout, natural_image_size, read_layout
 from trainable.data.origin import Origin, look_at
 from trainable.data.preview import preview
@@ -31,10 +30,7 @@ def find_source(requested: Path | str | None, image_size: int | None, cache_dir:
 
     Raises UserError, as `look_at`, `preview` and `read_layout` do.
     """
-    root: Path | str = str(requested)
-    is_digits = False
-    if requested is None or not is_address(requested):
-        root, is_digits = choose_data(None if requested is None else Path(requested))
+    root, is_digits = choose_images(requested)
     if is_digits and not Path(root).exists():
         published = digits.IMAGES_TOTAL - digits.VAL_IMAGES - digits.TEST_IMAGES
         return Source(root, image_size or digits.IMAGE_SIZE, round(published * (1 - SELECT_SHARE)), True, USING_DIGITS)

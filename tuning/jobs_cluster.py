@@ -89,9 +89,8 @@ def connect(option: str | None) -> "JobSubmissionClient":
             """Ray's, but it doesn't wait for ever for what it only asks."""
 
             def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-                limit: dict[str, Any] = (
-                    {"timeout": ANSWER_S} if method == "GET" else {}
-                )  # code is sent as long as that takes
+                # code is sent as long as that takes
+                limit: dict[str, Any] = {"timeout": ANSWER_S} if method == "GET" else {}
                 return super()._do_request(method, endpoint, **limit, **options)
 
         for name in CHATTY:

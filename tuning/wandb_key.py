@@ -6,9 +6,10 @@ run on the search's own machine, so that a file which its owner alone may read i
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from trainable.environment import environment
 
 VARIABLE = "WANDB_API_KEY"
 
@@ -29,12 +30,6 @@ def take_key(file: Path) -> None:
     os.environ[VARIABLE] = file.read_text()
 
 
-@contextmanager
-def without_key() -> Iterator[None]:
+def without_key() -> AbstractContextManager[None]:
     """No key in the environment while the block runs."""
-    key = os.environ.pop(VARIABLE, None)
-    try:
-        yield
-    finally:
-        if key is not None:
-            os.environ[VARIABLE] = key
+    return environment({VARIABLE: None})

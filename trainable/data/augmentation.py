@@ -11,7 +11,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the internet f
 import albumentations as A
 import cv2
 
-from trainable.config import Policy
+from trainable.config import Policy, TrialConfig
 
 PADDING_SHARE = 1 / 8
 """How far the light policy's crop may move, as a share of the image's side (4 pixels at 32, He et al. 2016)."""
@@ -45,6 +45,11 @@ def size_at(epoch: int, epochs: int, image_size: int) -> int:
     """
     done = epoch / epochs
     return image_size if done >= 3 / 4 else image_size * (2 if done < 1 / 2 else 3) // 4
+
+
+def training_size(config: TrialConfig, epoch: int, image_size: int) -> int:
+    """Side of the training images of `config` in the 0-based `epoch`, in pixels."""
+    return size_at(epoch, config.epochs, image_size) if config.progressive_resize else image_size
 
 
 def build_policy(kind: Policy, strength: float, image_size: int, flip: bool = True) -> A.Compose:

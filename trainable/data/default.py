@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from trainable.address import is_address
+
 TINY_IMAGENET = Path("data/tiny-imagenet-200")
 DIGITS = Path("data/digits")
 
@@ -21,6 +23,13 @@ def choose_data(requested: Path | None) -> DefaultData:
     if TINY_IMAGENET.is_dir():
         return DefaultData(TINY_IMAGENET.absolute(), False)
     return DefaultData(DIGITS.absolute(), True)
+
+
+def choose_images(requested: Path | str | None) -> tuple[Path | str, bool]:
+    """As `choose_data`, of what may also be an address, such as s3://bucket/images.zip, which stays as it is."""
+    if requested is not None and is_address(requested):
+        return requested, False
+    return choose_data(None if requested is None else Path(requested))
 
 
 USING_DIGITS = "no data set given or downloaded: using the embedded digits (1,797 handwritten digits of scikit-learn)"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from trainable.config import TrialConfig
-from trainable.data.augmentation import augment, build_policy, resized, size_at, strength_at
+from trainable.data.augmentation import augment, build_policy, resized, strength_at, training_size
 from trainable.data.cache import CachedImages
 
 DEATH_S = 1.0
@@ -61,8 +61,7 @@ class AugmentedBatches(TorchDataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def size(self, epoch: int) -> int:
         """Side of the epoch's images in pixels."""
-        side = self.cache.images.shape[1]
-        return size_at(epoch, self.config.epochs, side) if self.config.progressive_resize else side
+        return training_size(self.config, epoch, self.cache.images.shape[1])
 
     def policy(self, epoch: int) -> A.Compose:
         """The epoch's policy, built once an epoch."""

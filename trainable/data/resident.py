@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from trainable.config import DataOn, TrialConfig
-from trainable.data.augmentation import size_at, strength_at
+from trainable.data.augmentation import strength_at, training_size
 from trainable.data.batch_augmentation import apply_draws, draw
 from trainable.data.cache import CachedImages
 from trainable.data.loader import BatchOrder
@@ -91,7 +91,7 @@ class ResidentBatches:
         strength = strength_at(epoch, config.epochs)
         draws = draw(config.augment, strength, config.flip, side, len(places), rng).on(self.device)
         places = places.to(self.device)
-        size = size_at(epoch, config.epochs, side) if config.progressive_resize else side
+        size = training_size(config, epoch, side)
         start = 0
         for rows in batches:
             stop = start + len(rows)
