@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from trainable.files import (
     broken_files,
     checksum,
     read_record,
+    wait_until_written,
     write_atomically,
 )
 from trainable.trial import Trial
@@ -64,20 +66,17 @@ class ShortTrial(Trial):
         record |= dict.fromkeys((metrics.TRAIN_LOSS, metrics.SELECT_LOSS, metrics.SELECT_TOP5), 0.0)
         record |= {metrics.SECONDS_TRAIN: 1.0, metrics.SECONDS_EVAL: 0.0, metrics.IMAGES_PER_SECOND: 1.0}
         self.history.append(record)
-        return record | {DONE: epoch >= self.config["epochs"], SHOULD_CHECKPOINT: True}
+        self._is_due = epoch < self.config["epochs"]
+        return record | {DONE: not self._is_due, SHOULD_CHECKPOINT: True}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The files of a real checkpoint."""
-        folder = Path(checkpoint_dir)
-        for name, size in self.file_bytes.items():
-            (folder / name).write_text(f"{name} after {len(self.history)} epochs".ljust(size))
-        sums = {name: checksum(folder / name) for name in self.file_bytes}
-        record = {"config": self.config, "epochs": self.history, "best_epoch": len(self.history), CHECKSUMS: sums}
-        write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(record)))
+    def snapshot(self) -> Callable[[Path], None]:
+        """What writes the files of a real checkpoint."""
+        return partial(write_checkpoint, self.config, list(self.history), self.file_bytes)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from there, if it is what was written."""
         folder = Path(checkpoint)
+        wait_until_written(folder)
         record = read_record(folder)
         if record is None or broken_files(folder, record):
             raise UserError(f"{folder}: is broken")
@@ -85,6 +84,17 @@ class ShortTrial(Trial):
 
     def cleanup(self) -> None:
         """Nothing is held."""
+
+
+def write_checkpoint(
+    config: dict[str, Any], history: list[dict[str, Any]], file_bytes: dict[str, int], folder: Path
+) -> None:
+    """The files of a real checkpoint, of at least `file_bytes` each."""
+    for name, size in file_bytes.items():
+        (folder / name).write_text(f"{name} after {len(history)} epochs".ljust(size))
+    sums = {name: checksum(folder / name) for name in file_bytes}
+    record = {"config": config, "epochs": history, "best_epoch": len(history), CHECKSUMS: sums}
+    write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(record)))
 
 
 def score(lr: float, epoch: int) -> float:

@@ -140,13 +140,12 @@ def fixed_epoch_trial(seconds: float) -> type:
     class FixedEpochTrial(Trial):
         """Everything of a trial but the training itself."""
 
-        def setup(self, config: dict[str, Any]) -> None:
+        def build_training(self) -> Any:
             import torch  # in the trial's process only
 
             from trainable.epoch import TrainScores
 
-            super().setup(config)
-            training = self.training
+            training = super().build_training()
             machinery, classes = training.machinery, training.dataset.num_classes
 
             def train() -> TrainScores:
@@ -154,6 +153,7 @@ def fixed_epoch_trial(seconds: float) -> type:
                 return TrainScores(loss=1.0, top1=0.5, top5=0.5, images=1, finite=True)
 
             vars(training).update(_train=train, predict=lambda rows: torch.rand(len(rows), classes))
+            return training
 
     return FixedEpochTrial
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainable import metrics
 from trainable.errors import UserError
@@ -39,10 +39,20 @@ def pauses(folder: Path) -> list[float]:
     """
     records = sorted(read_records(folder), key=lambda record: record["pid"])  # of a process still in order of time
     return [
-        after["timestamp"] - after["time_this_iter_s"] - before["timestamp"]
+        begin_of(after) - before["timestamp"]
         for before, after in pairwise(records)
         if before["pid"] == after["pid"] and before["trial_name"] != after["trial_name"]
     ]
+
+
+def inside(record: dict[str, Any]) -> float:
+    """Seconds that an epoch took in training and evaluation."""
+    return record[metrics.SECONDS_TRAIN] + record[metrics.SECONDS_EVAL]
+
+
+def begin_of(record: dict[str, Any]) -> float:
+    """When an epoch's training began, the model being built, as Unix time."""
+    return record["timestamp"] - inside(record)
 
 
 def slot_share(folder: Path, slots: int) -> SlotShare:
@@ -52,9 +62,9 @@ def slot_share(folder: Path, slots: int) -> SlotShare:
     if not records or not starts:
         raise UserError(f"--share {folder}: no experiment with finished epochs; give a folder such as runs/NAME")
     end = max(record["timestamp"] for record in records)
-    first_step = min(record["timestamp"] - record["time_this_iter_s"] for record in records)
+    first_step = min(begin_of(record) for record in records)
     return SlotShare(
-        inside_s=sum(record[metrics.SECONDS_TRAIN] + record[metrics.SECONDS_EVAL] for record in records),
+        inside_s=sum(inside(record) for record in records),
         slots=slots,
         since_start_s=end - min(starts),
         since_first_step_s=end - first_step,

@@ -10,6 +10,7 @@ import timm
 import torch
 from timm.layers.helpers import to_2tuple
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from trainable.config import ARCHITECTURES, DEFAULT_RATES, TrialConfig
 from trainable.data.weights import open_weights
@@ -188,6 +189,24 @@ def shrink_stem(model: nn.Module, keep_weights: bool) -> None:
         stem.weight.data.copy_(old.weight.data[:, :, top : top + 3, left : left + 3])
     model.set_submodule("conv1", stem)
     model.set_submodule("maxpool", nn.Identity())
+
+
+class WithoutInitialValues(TorchFunctionMode):
+    """While it is entered, weights get no initial values, which are most of a model's building.
+
+    For models whose weights are all loaded next: until then they hold whatever was in memory.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do all that torch is asked for but that."""
+        kwargs = kwargs or {}
+        if func in FILLED_AT_RANDOM or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+FILLED_AT_RANDOM = (torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_)
+"""What timm's own layers begin with."""
 
 
 def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,12 +6,16 @@ import os
 import pickle
 import shutil
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._pytree import tree_map_only
+from torch.utils.serialization import config as serialization
 
 from trainable.allocator import allocator_note
 from trainable.config import TrialConfig
@@ -26,6 +30,7 @@ from trainable.files import (
     broken_files,
     checksum,
     read_record,
+    to_disk,
     write_atomically,
 )
 from trainable.training import Training, cpu_weights
@@ -80,20 +85,69 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
         raise
 
 
+class Contents(NamedTuple):
+    """Of a trial's checkpoint, on the host. On a CPU the optimiser's tensors are the training's own: they are to be
+    written before it goes on."""
+
+    weights: dict[str, torch.Tensor]
+    """That were evaluated at the latest epoch."""
+    best_weights: dict[str, torch.Tensor] | None
+    """Of the best epoch; None where that is the latest, or there is none."""
+    state: dict[str, Any]
+    best_logits: np.ndarray
+    best_epoch: int
+    record: dict[str, Any]
+
+
+def contents(training: Training) -> Contents:
+    """What a checkpoint of `training` holds now."""
+    is_best = bool(training.best_weights) and training.best_epoch == training.epoch
+    return Contents(
+        weights=training.best_weights if is_best else cpu_weights(training.machinery.evaluated),
+        best_weights=None if is_best else training.best_weights or None,
+        state=tree_map_only(torch.Tensor, torch.Tensor.cpu, training_state(training)),
+        best_logits=training.best_logits,
+        best_epoch=training.best_epoch,
+        record=trial_record(training),
+    )
+
+
+def write_contents(checkpoint: Contents, folder: Path) -> None:
+    """Write a trial's checkpoint into `folder`, down to the disk, its record last.
+
+    A thread waits for the disk, meanwhile checksums are made and further files are written.
+    """
+    checksums, on_disk = {}, []
+    with ThreadPoolExecutor(1, "disk") as thread:
+        for name in write_files(checkpoint, folder):
+            on_disk.append(thread.submit(to_disk, folder / name))
+            checksums[name] = checksum(folder / name)
+        for written in on_disk:
+            written.result()
+    record = checkpoint.record | {CHECKSUMS: checksums}
+    write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1)))
+
+
+def write_files(checkpoint: Contents, folder: Path) -> Iterator[str]:
+    """Write a checkpoint's files but its record, and name each once it is written."""
+    save_file(checkpoint.weights, folder / MODEL)
+    yield MODEL
+    if checkpoint.best_weights:
+        save_file(checkpoint.best_weights, folder / BEST)
+        yield BEST
+    else:
+        (folder / BEST).unlink(missing_ok=True)  # of an earlier checkpoint in the same folder
+    with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]  # the record has ours
+        save_tensors(checkpoint.state, folder / STATE)
+    yield STATE
+    np.savez_compressed(folder / PREDICTIONS, logits=checkpoint.best_logits, epoch=checkpoint.best_epoch)
+    yield PREDICTIONS
+
+
 def save_checkpoint(training: Training, folder: Path) -> None:
     """Write a trial's checkpoint into `folder`; the seconds it took go into the next epoch's record."""
     started = time.perf_counter()
-    is_best = bool(training.best_weights) and training.best_epoch == training.epoch
-    save_file(training.best_weights if is_best else cpu_weights(training.machinery.evaluated), folder / MODEL)
-    if training.best_weights and not is_best:
-        save_file(training.best_weights, folder / BEST)
-    else:
-        (folder / BEST).unlink(missing_ok=True)  # of an earlier checkpoint in the same folder
-    save_tensors(training_state(training), folder / STATE)
-    np.savez_compressed(folder / PREDICTIONS, logits=training.best_logits, epoch=training.best_epoch)
-    written = [name for name in (MODEL, BEST, STATE, PREDICTIONS) if (folder / name).exists()]
-    record = trial_record(training) | {CHECKSUMS: {name: checksum(folder / name) for name in written}}
-    write_atomically(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1)))
+    write_contents(contents(training), folder)
     training.seconds_checkpoint = time.perf_counter() - started
 
 

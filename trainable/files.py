@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,6 +31,8 @@ STACKS = "stacks.txt"
 CHECKSUMS = "crc32"
 """Key of the record that holds the CRC-32 of each other file that was written with it, by name."""
 BLOCK_BYTES = 2**22
+PATIENCE_S, LOOK_S = 10.0, 0.05
+"""How long a checkpoint that is being written may not grow, and how often that is looked at."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -60,6 +63,19 @@ def tree_to_disk(folder: Path) -> None:
     """Wait until all that is in the folder is on the disk."""
     for path in (*folder.rglob("*"), folder):
         to_disk(path)
+
+
+def wait_until_written(folder: Path) -> None:
+    """Until another thread, process or machine has written the checkpoint, or has added nothing to it for long.
+
+    `read_record` tells afterwards whether it is whole.
+    """
+    size, changed = -1, time.monotonic()
+    while folder.is_dir() and not (folder / RECORD).exists() and time.monotonic() - changed < PATIENCE_S:
+        now = sum(path.stat().st_size for path in folder.glob("*"))
+        if now != size:
+            size, changed = now, time.monotonic()
+        time.sleep(LOOK_S)
 
 
 def checksum(path: "Place") -> str:

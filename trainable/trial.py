@@ -8,10 +8,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -23,10 +24,11 @@ from trainable.address import patiently
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_images_of
 from trainable.errors import UserError
-from trainable.files import RECORD, STACKS, tree_to_disk
+from trainable.files import RECORD, STACKS, to_disk, wait_until_written
 
-SCRATCH = ".saving"
-"""The folder in a trial's own in which a checkpoint is written."""
+if TYPE_CHECKING:
+    from trainable.training import Training
+
 CHECKPOINT_SHARE = 0.02
 """Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
 
@@ -40,7 +42,17 @@ class Trial(tune.Trainable):
     """The fingerprint of the images that its search is on; None where that doesn't matter."""
     _dataset: tuple[DataKey, Dataset] | None = None
     _checkpoint_s = 0.0
-    """What the last checkpoint took of this actor's time, with Ray's copy of it to the experiment's folder."""
+    """What the last checkpoint took, with Ray's copy of it to a storage elsewhere."""
+    _saved_at = 0.0
+    """When the trial last had all its epochs saved: at its begin, or after its last checkpoint."""
+    _held_s = 0.0
+    """What saving has kept the trial from training since its last epoch."""
+    _is_due: bool = False
+    """Whether the last epoch asked for a checkpoint and isn't the trial's last."""
+    _written: Future[float] | None = None
+    """Of the checkpoint that the thread writes, or has written."""
+    _is_own = False
+    """Whether that is of the trial which this actor trains now."""
     _leaving = False
     """Whether the process was told to end: it does so after the epoch and its checkpoint."""
 
@@ -49,34 +61,45 @@ class Trial(tune.Trainable):
         return f"{self.trial_name} and later"
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open the data and build the training; also called for each further trial of this actor.
+        """Make the process ready and open the data; also called for each further trial of this actor.
 
         torch and timm are imported here, in the actor: the process that runs the search never needs them.
         """
         import torch
 
+        import trainable.training  # noqa: F401 with all that it needs, before what is there is frozen
+        from trainable.device import choose_device
+
+        self._listen()
+        self._saved_at, self._held_s = time.perf_counter(), 0.0
+        self._is_due = self._is_own = False
+        torch.set_num_threads(self._cores())
+        self.cleanup()
+        if choose_device().type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(min(1.0, self._slot().get("GPU", 1.0)))
+        self._open(TrialConfig.model_validate(config))
+        if ray.is_initialized() and not gc.get_freeze_count():
+            gc.freeze()  # half a million objects, which each collection would look at
+
+    @cached_property
+    def training(self) -> "Training":
+        """Built when it is first asked for, since that of a trial which goes on needs no initial weights."""
+        return self.build_training()
+
+    def build_training(self) -> "Training":
+        """The trial's training before its first epoch."""
         from trainable.device import choose_device
         from trainable.training import Training
 
-        self._listen()
-        self._save_started: float | None = None
-        self._saved_at = time.perf_counter()
-        resources = self._slot()
-        cores = max(1, int(resources.get("CPU", 1)))
-        torch.set_num_threads(cores)
-        self.cleanup()
-        device = choose_device()
-        if device.type == "cuda":  # not yet run on a GPU
-            torch.cuda.set_per_process_memory_fraction(min(1.0, resources.get("GPU", 1.0)))
-        trial_config = TrialConfig.model_validate(config)
-        dataset = self._open(trial_config)
-        self.training = Training(
-            trial_config,
+        config = TrialConfig.model_validate(self.config)
+        dataset = self._open(config)
+        return Training(
+            config,
             dataset,
             train_rows=dataset.splits.train,
             held_out_rows=dataset.splits.select,
-            device=device,
-            cores=cores,
+            device=choose_device(),
+            cores=self._cores(),
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -90,66 +113,82 @@ class Trial(tune.Trainable):
         It asks Ray for a checkpoint where enough time has passed for one to be cheap. Ray also writes one when a trial
         ends or pauses. A process that is told to end (SIGTERM: a machine that is taken back) still finishes its epoch.
         """
+        if self._is_own:
+            self._wait_for_writer()
         if self._leaving:
             ray.actor.exit_actor()
         if ray.is_initialized():  # until the step is over, in `ps`, Ray's dashboard and its metrics of processes
             setproctitle(f"ray::{self.trial_name}")
-        if self._save_started is not None:
-            self._saved_at = time.perf_counter()
-            self._checkpoint_s, self._save_started = self._saved_at - self._save_started, None
+        self.training.seconds_checkpoint, self._held_s = self._held_s, 0.0
         record = self.training.run_epoch()
         due = (time.perf_counter() - self._saved_at) * CHECKPOINT_SHARE >= self._checkpoint_s
+        self._is_due = (due or self._leaving) and not self.training.done
         now = {TIMESTAMP: time.time()}  # Ray's own has whole seconds
         return record | now | {DONE: self.training.done, SHOULD_CHECKPOINT: due or self._leaving}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Ray's; returns when the checkpoint is kept in the experiment's folder or storage.
+        """Ray's; returns when the checkpoint is kept in the storage, or is being written to the experiment's folder.
 
-        It is written to a folder of ours: Ray leaves its own behind where a write fails. On this machine that is one
-        in the trial's own folder, which becomes the checkpoint's by its name, where Ray would copy it.
+        There a thread writes it, for which the trial's next epoch waits, but no other trial of this process. Where an
+        epoch asked for it, what follows may be one of the same trial, which would go on from it: so this waits, too.
         """
-        with self._scratch() as scratch:
-            saved = super().save(checkpoint_dir or scratch)
-        checkpoint: Any = saved.checkpoint
-        folder = Path(checkpoint.path)
-        if self._is_here() and folder.is_dir():
-            tree_to_disk(folder)
+        started = time.perf_counter()
+        if self._storage is not None and self._storage.storage_filesystem.type_name == "local":
+            saved = self._save_here()
+        else:
+            with tempfile.TemporaryDirectory() as scratch:  # Ray leaves its own behind where a write fails
+                saved = super().save(checkpoint_dir or scratch)
+            self._checkpoint_s = time.perf_counter() - started
+        self._saved_at = time.perf_counter()
+        self._held_s += self._saved_at - started
         return saved
 
-    @contextmanager
-    def _scratch(self) -> Iterator[str | None]:
-        """Where a checkpoint is written before it is kept; None without a storage, where Ray's folder is the place."""
-        if self._storage is None:
-            yield None
-        elif self._is_here():
-            folder = Path(self._storage.trial_fs_path, SCRATCH)
-            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-            try:
-                yield str(folder)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        else:
-            with tempfile.TemporaryDirectory() as temporary:
-                yield temporary
+    def _save_here(self) -> Any:
+        self._wait_for_writer()
+        storage: Any = self._storage
+        results: dict[str, Any] = dict(self._last_result or {})
+        storage._update_checkpoint_index(results)
+        storage._check_validation_file()
+        folder = Path(storage.checkpoint_fs_path)
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was lost
+        folder.mkdir(parents=True)
+        to_disk(folder.parent)
+        self._written, self._is_own = self._writer.submit(whole_or_nothing, self.snapshot(), folder), True
+        if self._is_due:
+            self._wait_for_writer()
+        kept = tune.Checkpoint(path=storage.checkpoint_fs_path, filesystem=storage.storage_filesystem)
+        return _TrainingResult(checkpoint=kept, metrics=results)
+
+    def _wait_for_writer(self) -> None:
+        """Until the last checkpoint is written; raises what kept it from being."""
+        written, self._written = self._written, None
+        if written is not None:
+            self._checkpoint_s = written.result()
+
+    @cached_property
+    def _writer(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, "checkpoint")
+
+    def snapshot(self) -> Callable[[Path], None]:
+        """What writes the checkpoint of now to a folder, also after another trial took over."""
+        from trainable.checkpoint import contents, write_contents
+
+        return partial(write_contents, contents(self.training))
+
+    def stop(self) -> None:
+        """Ray's; the process isn't needed any more."""
+        self._wait_for_writer()
+        super().stop()
 
     def restore(self, checkpoint_path: Any) -> None:
         """Ray's; a storage elsewhere that doesn't answer is asked again."""
         patiently(lambda: super(Trial, self).restore(checkpoint_path))
 
     def _report_class_trainable_checkpoint(self, checkpoint_dir: str, content: Any) -> Any:
-        """Ray's, which copies the checkpoint; a folder on the same disk only gets its name."""
-        if not self._is_here():
-            return self._copy_elsewhere(checkpoint_dir, content)
-        storage: Any = self._storage
-        if storage is None or Path(checkpoint_dir).name != SCRATCH:
+        """Ray's, which copies the checkpoint to the storage."""
+        if self._storage is None:
             return super()._report_class_trainable_checkpoint(checkpoint_dir, content)
-        results: dict[str, Any] = dict(self._last_result or {})
-        storage._update_checkpoint_index(results)
-        storage._check_validation_file()
-        shutil.rmtree(storage.checkpoint_fs_path, ignore_errors=True)  # of an attempt that was lost
-        Path(checkpoint_dir).rename(storage.checkpoint_fs_path)
-        kept = tune.Checkpoint(path=storage.checkpoint_fs_path, filesystem=storage.storage_filesystem)
-        return _TrainingResult(checkpoint=kept, metrics=results)
+        return self._copy_elsewhere(checkpoint_dir, content)
 
     def _copy_elsewhere(self, checkpoint_dir: str, content: Any) -> Any:
         """Copy to a storage, the record last: its presence means that all is there. One that doesn't answer is asked
@@ -169,22 +208,21 @@ class Trial(tune.Trainable):
 
         return patiently(copy)
 
-    def _is_here(self) -> bool:
-        """Whether checkpoints are copied to a file system of this machine."""
-        return self._storage is None or self._storage.storage_filesystem.type_name == "local"
-
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the folder that `trainable.checkpoint` describes."""
-        self._save_started = time.perf_counter()
-        from trainable.checkpoint import save_checkpoint
-
-        save_checkpoint(self.training, Path(checkpoint_dir))
+        self.snapshot()(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Continue from such a folder, given by its path."""
+        from trainable.architectures import WithoutInitialValues
         from trainable.checkpoint import load_checkpoint
 
-        load_checkpoint(self.training, Path(checkpoint))
+        wait_until_written(Path(checkpoint))
+        self.cleanup()
+        with WithoutInitialValues():
+            training = self.build_training()
+        load_checkpoint(training, Path(checkpoint))
+        self.training = training
 
     def cleanup(self) -> None:
         """Give the training's memory and worker processes back."""
@@ -216,6 +254,20 @@ class Trial(tune.Trainable):
             )
         return dataset
 
+    def _cores(self) -> int:
+        return max(1, int(self._slot().get("CPU", 1)))
+
     def _slot(self) -> dict[str, float]:
         """What Ray gave this trial's actor: CPUs, and the fraction of a GPU."""
         return ray.get_runtime_context().get_assigned_resources() if ray.is_initialized() else {}
+
+
+def whole_or_nothing(write: Callable[[Path], None], folder: Path) -> float:
+    """Let `write` fill the folder, and return the seconds it took; where it fails, the folder goes."""
+    started = time.perf_counter()
+    try:
+        write(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return time.perf_counter() - started

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 
 from trainable import metrics
 from trainable.address import delete_tree, patiently
-from trainable.files import STATE, WEIGHTS
+from trainable.files import LOOK_S, RECORD, STATE, WEIGHTS
 from trainable.sizes import size_text
 from tuning.executor import Executor
 from tuning.past import PastTrial, checkpoints_in, trial_folders, whole_checkpoints
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GIVE_UP_EVERY_S = 10
 """Seconds between two paused trials that end because the disk is full, perhaps not for long and not by our doing."""
 PATIENCE_S = 30
-"""How long a storage elsewhere is asked again to delete something."""
+"""How long a storage elsewhere is asked again to delete something, and a checkpoint waited for that is to be."""
 END_S = 60
 """What the thread gets at the end of a search."""
 
@@ -39,7 +39,8 @@ class WeightKeeper(Callback):
     What stays: of running trials the two newest checkpoints, of paused ones the newest, of ended ones too if they are
     among the best, but without their state where the full length is reached. Where all checkpoints together are too
     large, the least promising paused trials end. Where the disk is nearly full, no trial begins. What is in a storage
-    elsewhere is listed and deleted in a thread, since Ray's loop can't wait for it.
+    elsewhere is listed and deleted in a thread, since Ray's loop can't wait for it. A checkpoint on this machine may
+    still be written when Ray is told of it: until it is, nothing of its trial is deleted.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class WeightKeeper(Callback):
         }
         """Best top-1 and architecture of each ended trial."""
         self.saved: set[Trial] = set()
-        """Trials that have written a checkpoint and ran at the last look."""
+        """Trials that have saved a checkpoint, and ran at the last look or had it not yet written."""
+        self.ended: set[Trial] = set()
+        """Ended trials whose last checkpoint wasn't written at the last look."""
         self.sizes: dict[str, int] = {}
         """What the checkpoints of each trial take, in bytes."""
         for path in trial_folders(folder):
@@ -95,10 +98,8 @@ class WeightKeeper(Callback):
         if metrics.BEST_TOP1 not in last:
             return
         self.scores[str(trial)] = (last[metrics.BEST_TOP1], trial.config["arch"])
-        self._leave_newest(trial)
-        if last[metrics.EPOCH] >= trial.config.get("epochs", 0):
-            self._prune(str(trial), (STATE,))
-        self._prune_ended()
+        self.ended.add(trial)
+        self._settle_ended()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
         """Ray's loop went round once."""
@@ -110,13 +111,29 @@ class WeightKeeper(Callback):
         return self.is_full
 
     def _look(self) -> None:
-        for trial in [trial for trial in self.saved if trial.status != Trial.RUNNING]:
+        for trial in [each for each in self.saved if each.status != Trial.RUNNING and not self._unwritten(str(each))]:
             if trial.status == Trial.PAUSED and self.executor is not None:  # a population copies older ones
                 self._leave_newest(trial)
             self._do(self._measure, str(trial))
-        self.saved = {trial for trial in self.saved if trial.status == Trial.RUNNING}
+            self.saved.remove(trial)
+        if self.ended:
+            self._settle_ended()
         self._keep_to_the_size()
         self._look_at_the_disk()
+
+    def _unwritten(self, name: str) -> "Place | None":
+        """The trial's newest checkpoint, if its process still writes it or ended before it was whole."""
+        newest = checkpoints_in(self.kept / name)[-1:] if self.thread is None else []
+        return next((folder for folder in newest if not (folder / RECORD).exists()), None)
+
+    def _settle_ended(self) -> None:
+        """Delete what ended trials don't need, once their last checkpoint is written."""
+        for trial in [trial for trial in self.ended if not self._unwritten(str(trial))]:
+            self.ended.remove(trial)
+            self._leave_newest(trial)
+            if trial.last_result[metrics.EPOCH] >= trial.config.get("epochs", 0):
+                self._prune(str(trial), (STATE,))
+        self._prune_ended()
 
     def _keep_to_the_size(self) -> None:
         most = self.limits.most_bytes
@@ -162,13 +179,18 @@ class WeightKeeper(Callback):
             self.doing.add(self.thread.submit(patiently, partial(action, *arguments), PATIENCE_S))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Ray's loop is over: what is to be deleted in a storage is."""
+        """Ray's loop is over, and so are its processes: what is to be deleted is."""
+        for name in sorted(map(str, self.saved | self.ended)):
+            if (folder := self._unwritten(name)) is not None:
+                self.say(f"{name}: its process ended while its last checkpoint was written; the one before it counts")
+                delete_tree(folder)
+        self._look()
         if self.thread is not None:
             wait(self.doing, END_S)  # what isn't deleted by then is by a resumed search
             self.thread.shutdown(wait=False, cancel_futures=True)
 
     def _prune_ended(self) -> None:
-        without = set(self.scores) - weights_to_keep(self.scores, self.limits.keep)
+        without = set(self.scores) - weights_to_keep(self.scores, self.limits.keep) - set(map(str, self.ended))
         for name in without - self.pruned:
             self._prune(name, WEIGHTS)
         self.pruned = without
@@ -188,6 +210,9 @@ class WeightKeeper(Callback):
             return None
         name = executor.folders[key].name
         self.say(f"{name} ends: it promised least, and {why}")
+        patience = time.monotonic() + PATIENCE_S
+        while self._unwritten(name) and time.monotonic() < patience:
+            time.sleep(LOOK_S)
         return self._prune(name, WEIGHTS)
 
     def _look_at_the_disk(self) -> None:

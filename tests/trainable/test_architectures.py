@@ -11,6 +11,7 @@ from torch import nn
 
 from trainable.architectures import (
     ARCHITECTURES,
+    WithoutInitialValues,
     build_model,
     has_rate,
     normalisation,
@@ -176,6 +177,27 @@ def weights_of(arch: str, seed: int, image_size: int = 32) -> dict[str, torch.Te
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_no_initial_values_means_that_memory_is_left_as_it_was() -> None:
+    left = torch.full((4, 4), 7.0)
+    with WithoutInitialValues():
+        for fill in (nn.init.kaiming_uniform_, nn.init.trunc_normal_, torch.Tensor.normal_):
+            assert fill(left) is left
+        assert left.unique().tolist() == [7.0]
+        assert (left + 1).unique().tolist() == [8.0]
+    assert nn.init.zeros_(left).unique().tolist() == [0.0]
+
+
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, "test_convnext"])
+def test_a_model_without_initial_values_is_the_same_once_its_weights_are_loaded(arch: str) -> None:
+    model = build_model(config(arch), 3, 32).eval()
+    with WithoutInitialValues():
+        other = build_model(config(arch), 3, 32).eval()
+    other.load_state_dict(model.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(other(images), model(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("arch", ["test_vit", "resnet18"])

@@ -3,16 +3,20 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from ray.train._internal.storage import StorageContext
 
 from trainable import metrics, time_split
 from trainable import trial as trial_module
 from trainable.checkpoint import MODEL, RECORD, STATE
 from trainable.config import TrialConfig
 from trainable.data.dataset import open_dataset
+from trainable.files import wait_until_written
 from trainable.training import Training, cpu_weights
 from trainable.trial import Trial
 
@@ -150,6 +154,105 @@ def test_a_trial_that_takes_over_can_go_on_from_a_checkpoint(new_trial, config: 
     actor.restore(saved)
     assert record_of(actor.train()) == record_of(undisturbed.train())
     assert_same(weights_of(actor), weights_of(undisturbed))
+
+
+@pytest.fixture
+def stored(config: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trial, threading.Event]]:
+    """A trial whose checkpoints are kept in a folder and are written once the event is set, as on a slow disk."""
+    work = property(lambda self: str(tmp_path / "work"))  # Ray's own is in its session, which there is none of here
+    monkeypatch.setattr(StorageContext, "trial_working_directory", work)
+    monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    place = StorageContext(str(tmp_path), "experiment", trial_dir_name="0001-trial")
+    trial, may_write = Trial(config, storage=place), threading.Event()
+    take, trial.snapshot = trial.snapshot, lambda: waiting(may_write, take())
+    Path(place.trial_fs_path).mkdir(parents=True)
+    place._create_validation_file()
+    yield trial, may_write
+    may_write.set()
+    trial.stop()
+
+
+def waiting(event: threading.Event, write):
+    """`write`, once the event is set."""
+
+    def later(folder: Path) -> None:
+        event.wait(60)
+        write(folder)
+
+    return later
+
+
+def train_to_its_end(trial: Trial) -> None:
+    while not trial.train()["done"]:
+        pass
+
+
+def test_the_last_checkpoint_of_a_trial_is_written_while_the_next_trial_trains(stored, config: dict) -> None:
+    trial, may_write = stored
+    train_to_its_end(trial)
+    expected, other = weights_of(trial), config | {"seed": 7}
+    folder = Path(trial.save().checkpoint.path)
+    trial.reset(other, storage=trial._storage)
+    result = trial.train()
+    assert result[metrics.SECONDS_CHECKPOINT] == 0
+    assert not (folder / RECORD).exists()
+    may_write.set()
+    trial.reset(config, storage=trial._storage)
+    trial.restore(str(folder))  # waits until it is written
+    assert (folder / RECORD).exists()
+    assert_same(weights_of(trial), expected)
+    assert trial.training.epoch == 3
+
+
+def test_an_epoch_waits_for_the_checkpoint_of_its_own_trial(stored) -> None:
+    trial, may_write = stored
+    trial.train()
+    trial._is_due = False
+    folder = Path(trial.save().checkpoint.path)
+    threading.Timer(0.3, may_write.set).start()
+    result = trial.train()
+    assert json.loads((folder / RECORD).read_text())["best_epoch"] == 1
+    assert result[metrics.SECONDS_CHECKPOINT] < 0.3
+
+
+def test_a_checkpoint_that_an_epoch_asked_for_is_there_when_ray_hears_of_it(stored) -> None:
+    trial, may_write = stored
+    assert trial.train()["should_checkpoint"]
+    threading.Timer(0.3, may_write.set).start()
+    folder = Path(trial.save().checkpoint.path)
+    assert (folder / RECORD).exists()
+    assert trial.train()[metrics.SECONDS_CHECKPOINT] >= 0.3
+
+
+def test_a_checkpoint_that_could_not_be_written_leaves_nothing_and_is_told_at_the_next(stored) -> None:
+    trial, may_write = stored
+    train_to_its_end(trial)
+
+    def fail(folder: Path) -> None:
+        (folder / MODEL).write_text("half")
+        raise OSError("No space left on device")
+
+    take, trial.snapshot = trial.snapshot, lambda: fail
+    folder = Path(trial.save().checkpoint.path)
+    trial.snapshot = take
+    with pytest.raises(OSError, match="No space left"):
+        trial.save()
+    assert not folder.exists()
+    may_write.set()
+    again = Path(trial.save().checkpoint.path)
+    wait_until_written(again)
+    assert {MODEL, RECORD} < {path.name for path in again.iterdir()}
+
+
+def test_a_restored_trial_is_never_given_initial_weights(new_trial, config: dict, tmp_path: Path) -> None:
+    saved = new_trial(config)
+    saved.train()
+    result = saved.save(str(tmp_path))
+    (tmp_path / STATE).unlink()
+    trial = new_trial(config)
+    with pytest.raises(FileNotFoundError):
+        trial.restore(result)
+    assert "training" not in vars(trial), "one without weights"
 
 
 def test_trials_of_one_actor_share_the_open_data_set(new_trial, config: dict, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,45 @@ def test_an_ended_or_paused_trial_keeps_its_newest_checkpoint_only(tmp_path, fin
     assert left == {"0001-vit": ["1"], "0002-vit": ["1"], "0003-vit": ["0", "1"]}
 
 
+def test_nothing_of_a_trial_is_deleted_before_its_last_checkpoint_is_written(
+    tmp_path, finish, leave_checkpoint, paused
+):
+    ended, waiting = finish(1, 0.5, epochs=3), finish(2, 0.4, status="PAUSED")
+    trials, records = [ended, waiting], {}
+    for trial in trials:
+        trial.last_result[metrics.EPOCH] = 3
+        record = leave_checkpoint(tmp_path / str(trial), 1, 3) / RECORD
+        records[record] = record.read_text()
+        record.unlink()
+    everything = set(tmp_path.rglob("*"))
+    keeper = WeightKeeper(tmp_path, PLENTY, print, paused)
+    for trial in trials:
+        keeper.on_trial_save(0, trials, trial)
+    keeper.on_trial_complete(0, trials, ended)
+    keeper.on_step_end(0, trials)
+    assert set(tmp_path.rglob("*")) == everything
+    for record, text in records.items():
+        record.write_text(text)
+    keeper.on_step_end(0, trials)
+    left = {str(trial): sorted(path.name[-1] for path in (tmp_path / str(trial)).iterdir()) for trial in trials}
+    assert left == {"0001-vit": ["1"], "0002-vit": ["1"]}
+    assert with_file(tmp_path, STATE) >= {"0002"}
+    assert not (tmp_path / "0001-vit/checkpoint_000001" / STATE).exists()
+
+
+def test_a_checkpoint_whose_process_ended_too_early_goes_at_the_end_and_the_one_before_it_stays(
+    tmp_path, finish, leave_checkpoint
+):
+    trial, said = finish(1, 0.5), []
+    (leave_checkpoint(tmp_path / str(trial), 1, 3) / RECORD).unlink()
+    keeper = WeightKeeper(tmp_path, PLENTY, said.append)
+    keeper.on_trial_save(0, [trial], trial)
+    keeper.on_trial_complete(0, [trial], trial)
+    keeper.on_experiment_end([trial])
+    assert [path.name for path in (tmp_path / str(trial)).iterdir()] == ["checkpoint_000000"]
+    assert said == ["0001-vit: its process ended while its last checkpoint was written; the one before it counts"]
+
+
 @pytest.fixture
 def paused(make_plan, tmp_path, leave_trial) -> Executor:
     """A resumed search with three trials that wait at the first rung."""
