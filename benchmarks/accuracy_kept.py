@@ -96,8 +96,13 @@ def main(
                 seeded = config.model_copy(update={"seed": seed})
                 curves[name].append(train(seeded, device, threads, images, partial(progress.advance, bar)))
     rows = [row(name, ones, curves[PLAIN]) for name, ones in curves.items()]
-    figures = {name: [curve._asdict() for curve in ones] for name, ones in curves.items()}
-    report(f"{arch}, {seeds} seeds", rows, {**shared, "data": str(root), "curves": figures}, json_file)
+    figures = {
+        **shared,
+        "data": str(root),
+        "curves": {name: [curve._asdict() for curve in ones] for name, ones in curves.items()},
+        "time_ratio": {name: time_ratio(ones, curves[PLAIN]) for name, ones in curves.items()},
+    }
+    report(f"{arch}, {seeds} seeds", rows, figures, json_file)
 
 
 def train(
@@ -129,15 +134,21 @@ def train(
 def row(name: str, curves: Sequence[Curve], plain: Sequence[Curve]) -> dict[str, str]:
     """A line of the table."""
     last = [curve.top1[-1] for curve in curves]
-    reached = time_to(mean_curve(plain).top1[-1], mean_curve(curves))
-    ratio = "not reached" if reached is None else f"{reached / mean_curve(plain).seconds[-1]:.3g}"
+    ratio = time_ratio(curves, plain)
     return {
         "side": name,
         "epochs": str(len(curves[0].top1)),
         "seconds of training": f"{mean_curve(curves).seconds[-1]:.4g}",
         "top-1 on holdout": f"{np.mean(last):.2%} ± {standard_error(last):.2%}",
-        "time to plain's accuracy ÷ plain's": ratio,
+        "time to plain's accuracy ÷ plain's": "not reached" if ratio is None else f"{ratio:.3g}",
     }
+
+
+def time_ratio(curves: Sequence[Curve], plain: Sequence[Curve]) -> float | None:
+    """The share of plain's time in which the mean curve reaches plain's last accuracy; None where it never does."""
+    target = mean_curve(plain)
+    reached = time_to(target.top1[-1], mean_curve(curves))
+    return None if reached is None else reached / target.seconds[-1]
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:

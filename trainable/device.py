@@ -41,7 +41,7 @@ def choose_arithmetic(precision: Precision, device: torch.device) -> Arithmetic:
         return Arithmetic(torch.bfloat16, False, "bf16 as asked")
     if precision == "fp16":
         return Arithmetic(torch.float16, device.type == "cuda", "fp16 as asked")
-    if device.type == "cuda":  # not yet run on a GPU
+    if device.type == "cuda":  # run on an H100; the choice of fp16 not yet on a GPU without bf16
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Arithmetic(torch.bfloat16, False, "bf16: the GPU has it")
         return Arithmetic(torch.float16, True, "fp16 with scaled gradients: the GPU has no bf16")

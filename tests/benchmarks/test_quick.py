@@ -50,6 +50,15 @@ def test_an_epoch_is_compared_with_a_plain_loop(tmp_path):
     assert_ratio(figures["ratio"])
 
 
+def test_trainings_made_faster_are_compared_with_plain_ones(tmp_path):
+    figures = run("accuracy_kept", tmp_path, "--quick", "--arch", "resnet18")
+    assert {name: len(curves) for name, curves in figures["curves"].items()} == {"plain": 2, "device": 2, "growing": 2}
+    for curve in figures["curves"]["growing"]:
+        assert curve["seconds"][0] > 0
+        assert 0 <= curve["top1"][0] <= 1
+    assert figures["time_ratio"]["plain"] <= 1
+
+
 def test_a_search_is_compared_with_one_written_by_hand(tmp_path):
     figures = run("trial_overhead", tmp_path, "--quick")
     assert set(figures["wall_s"]) == set(figures["lost_s_per_trial"]) == {"stock", "ours"}
