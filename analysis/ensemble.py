@@ -12,7 +12,7 @@ from analysis.home import at_home
 from analysis.manifest import EXPORT_AGAIN, MemberModel, check_members, read_manifest
 from analysis.modules import EnsembleModule, MemberModule, load_weights
 from analysis.views import WHOLE
-from trainable.architectures import build_model
+from trainable.architectures import WithoutInitialValues, build_model
 from trainable.config import make_config
 from trainable.data.layouts import ClassName
 from trainable.device import choose_device
@@ -103,6 +103,7 @@ def load_ensemble(folder: Path | str, device: str = "auto") -> Ensemble:
 def build_member(folder: Path, member: MemberModel, num_classes: int, views: tuple[str, ...]) -> MemberModule:
     """A member with its weights loaded, on the CPU."""
     config = make_config({"data": folder, **member.config}, f"{folder}: member {member.trial}")
-    model = build_model(config, num_classes, member.image_size)
+    with WithoutInitialValues():
+        model = build_model(config, num_classes, member.image_size)
     load_weights(model, folder / member.file, config.arch, EXPORT_AGAIN)
     return MemberModule(model.to(memory_format=torch.channels_last), Normalise(member.mean, member.std), views)

@@ -11,7 +11,7 @@ from rich.progress import track
 from analysis.candidates import MOVE_AWAY, Candidate
 from analysis.modules import MemberModule, load_weights
 from analysis.views import WHOLE
-from trainable.architectures import build_model, normalisation
+from trainable.architectures import WithoutInitialValues, build_model, normalisation
 from trainable.config import TrialConfig
 from trainable.data.cache import CachedImages
 from trainable.data.dataset import Dataset
@@ -39,7 +39,8 @@ def candidate_logits(
 ) -> np.ndarray:
     """float32 logits (rows, classes) of a candidate whose weights are there; `what` as in `predict_rows`."""
     assert candidate.weights is not None
-    module = empty_module(candidate.config, dataset.num_classes, candidate.image_size, views)
+    with WithoutInitialValues():
+        module = empty_module(candidate.config, dataset.num_classes, candidate.image_size, views)
     load_weights(module.model, candidate.weights, candidate.config.arch, MOVE_AWAY)
     return predict_rows(module, dataset.cache, rows, device, what)
 

@@ -5,6 +5,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,10 @@ def wait_until_written(folder: Path) -> None:
     """
     size, changed = -1, time.monotonic()
     while folder.is_dir() and not (folder / RECORD).exists() and time.monotonic() - changed < PATIENCE_S:
-        now = sum(path.stat().st_size for path in folder.glob("*"))
-        if now != size:
-            size, changed = now, time.monotonic()
+        with suppress(FileNotFoundError):  # of a file that gets its name just now
+            now = sum(path.stat().st_size for path in folder.glob("*"))
+            if now != size:
+                size, changed = now, time.monotonic()
         time.sleep(LOOK_S)
 
 

@@ -113,7 +113,7 @@ class Trial(tune.Trainable):
         It asks Ray for a checkpoint where enough time has passed for one to be cheap. Ray also writes one when a trial
         ends or pauses. A process that is told to end (SIGTERM: a machine that is taken back) still finishes its epoch.
         """
-        if self._is_own:
+        if self._is_own or self._leaving:
             self._wait_for_writer()
         if self._leaving:
             ray.actor.exit_actor()
@@ -177,8 +177,10 @@ class Trial(tune.Trainable):
 
     def stop(self) -> None:
         """Ray's; the process isn't needed any more."""
-        self._wait_for_writer()
-        super().stop()
+        try:
+            self._wait_for_writer()
+        finally:
+            super().stop()
 
     def restore(self, checkpoint_path: Any) -> None:
         """Ray's; a storage elsewhere that doesn't answer is asked again."""

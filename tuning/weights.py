@@ -111,6 +111,12 @@ class WeightKeeper(Callback):
         return self.is_full
 
     def _look(self) -> None:
+        self._settle()
+        self._keep_to_the_size()
+        self._look_at_the_disk()
+
+    def _settle(self) -> None:
+        """Delete what trials that don't run don't need, once their last checkpoint is written."""
         for trial in [each for each in self.saved if each.status != Trial.RUNNING and not self._unwritten(str(each))]:
             if trial.status == Trial.PAUSED and self.executor is not None:  # a population copies older ones
                 self._leave_newest(trial)
@@ -118,8 +124,6 @@ class WeightKeeper(Callback):
             self.saved.remove(trial)
         if self.ended:
             self._settle_ended()
-        self._keep_to_the_size()
-        self._look_at_the_disk()
 
     def _unwritten(self, name: str) -> "Place | None":
         """The trial's newest checkpoint, if its process still writes it or ended before it was whole."""
@@ -127,7 +131,6 @@ class WeightKeeper(Callback):
         return next((folder for folder in newest if not (folder / RECORD).exists()), None)
 
     def _settle_ended(self) -> None:
-        """Delete what ended trials don't need, once their last checkpoint is written."""
         for trial in [trial for trial in self.ended if not self._unwritten(str(trial))]:
             self.ended.remove(trial)
             self._leave_newest(trial)
@@ -184,7 +187,7 @@ class WeightKeeper(Callback):
             if (folder := self._unwritten(name)) is not None:
                 self.say(f"{name}: its process ended while its last checkpoint was written; the one before it counts")
                 delete_tree(folder)
-        self._look()
+        self._settle()
         if self.thread is not None:
             wait(self.doing, END_S)  # what isn't deleted by then is by a resumed search
             self.thread.shutdown(wait=False, cancel_futures=True)
