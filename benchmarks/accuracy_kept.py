@@ -13,7 +13,8 @@ plain's time, so that equal accuracy at its end is equal accuracy in that time.
 
 Top-1 is the last epoch's, as mean and standard error over the seeds. A side's time to plain's accuracy is where the
 mean of its seeds' curves first reaches the last point of plain's, with a line drawn between epochs. Times are those of
-training alone; on a CPU they are the process's CPU seconds, so that other work on the machine doesn't count.
+training alone; on a CPU they are the process's CPU seconds, so that other work on the machine doesn't count. What a
+training reached is told when it ends.
 
 Hardware, time and result: see docs/log.md.
 """
@@ -94,7 +95,9 @@ def main(
             for name, config in configs.items():
                 progress.update(bar, description=f"{arch}, {name}, seed {seed}")
                 seeded = config.model_copy(update={"seed": seed})
-                curves[name].append(train(seeded, device, threads, images, partial(progress.advance, bar)))
+                curve = train(seeded, device, threads, images, partial(progress.advance, bar))
+                progress.print(f"{name}, seed {seed}: {curve.top1[-1]:.2%} after {curve.seconds[-1]:.4g} s")
+                curves[name].append(curve)
     rows = [row(name, ones, curves[PLAIN]) for name, ones in curves.items()]
     figures = {
         **shared,
