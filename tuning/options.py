@@ -152,7 +152,7 @@ ProgressiveResize = Annotated[
     bool,
     _option(
         TRAINING,
-        "Train on images of half the size first, of three quarters then, and of the whole in the last quarter.",
+        "Train on images of half the size first, of three quarters then, the whole at last. Pays from 64 px on.",
         "--progressive-resize",
     ),
 ]
