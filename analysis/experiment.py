@@ -170,7 +170,7 @@ def trial_row(trial: TrialFiles) -> dict[str, Any]:
         metrics.BEST_TOP1: best.get(metrics.SELECT_TOP1, math.nan),
         metrics.SELECT_TOP5: best.get(metrics.SELECT_TOP5, math.nan),
         metrics.SELECT_LOSS: best.get(metrics.SELECT_LOSS, math.nan),
-        "seconds": sum(record[metrics.SECONDS_TRAIN] + record[metrics.SECONDS_EVAL] for record in records),
+        "seconds": sum(metrics.epoch_seconds(record) for record in records),
         "has_weights": checkpoint is not None and checkpoint.best_weights is not None,
         "checkpoint": str(checkpoint.folder) if checkpoint else None,
     }

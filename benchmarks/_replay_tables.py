@@ -110,7 +110,7 @@ def table_of_experiment(folder: Path) -> Table:
         Trained(
             records[0]["config"],
             records,
-            float(np.mean([each[metrics.SECONDS_TRAIN] + each[metrics.SECONDS_EVAL] for each in records])),
+            float(np.mean([metrics.epoch_seconds(each) for each in records])),
         )
         for records in trials.values()
     ]

@@ -45,14 +45,9 @@ def pauses(folder: Path) -> list[float]:
     ]
 
 
-def inside(record: dict[str, Any]) -> float:
-    """Seconds that an epoch took in training and evaluation."""
-    return record[metrics.SECONDS_TRAIN] + record[metrics.SECONDS_EVAL]
-
-
 def begin_of(record: dict[str, Any]) -> float:
     """When an epoch's training began, the model being built, as Unix time."""
-    return record["timestamp"] - inside(record)
+    return record["timestamp"] - metrics.epoch_seconds(record)
 
 
 def slot_share(folder: Path, slots: int) -> SlotShare:
@@ -64,7 +59,7 @@ def slot_share(folder: Path, slots: int) -> SlotShare:
     end = max(record["timestamp"] for record in records)
     first_step = min(begin_of(record) for record in records)
     return SlotShare(
-        inside_s=sum(inside(record) for record in records),
+        inside_s=sum(metrics.epoch_seconds(record) for record in records),
         slots=slots,
         since_start_s=end - min(starts),
         since_first_step_s=end - first_step,

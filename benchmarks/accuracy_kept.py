@@ -126,8 +126,7 @@ def train(
         started = clock()
         record = training.run_epoch()
         taken = clock() - started
-        in_training = record[metrics.SECONDS_TRAIN] / (record[metrics.SECONDS_TRAIN] + record[metrics.SECONDS_EVAL])
-        seconds += taken * in_training
+        seconds += taken * record[metrics.SECONDS_TRAIN] / metrics.epoch_seconds(record)
         curve.seconds.append(seconds)
         curve.top1.append(record[metrics.SELECT_TOP1])
         after_epoch()

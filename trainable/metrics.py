@@ -1,5 +1,8 @@
 """Keys of the record that each epoch leaves, with their meaning and unit. Everything that reads a record uses these."""
 
+from collections.abc import Mapping
+from typing import Any
+
 EPOCH = "epoch"
 """Epochs finished, from 1."""
 
@@ -51,3 +54,8 @@ DIVERGED = "diverged"
 SCORE = SELECT_TOP1
 SCORE_MODE = "max"
 """What the scheduler, the sampler and the choice of members compare."""
+
+
+def epoch_seconds(record: Mapping[str, Any]) -> float:
+    """What the epoch of a record cost its slot, in training and evaluation."""
+    return sum(record.get(part, 0.0) for part in (SECONDS_TRAIN, SECONDS_EVAL))

@@ -120,7 +120,7 @@ class Executor:
         self.look_at_the_clock()
         epoch, score = record[metrics.EPOCH], record.get(metrics.SCORE, math.nan)
         again = epoch in self.engine.trials[key].curve
-        action = self.engine.report(key, epoch, score, epoch_seconds(record))
+        action = self.engine.report(key, epoch, score, metrics.epoch_seconds(record))
         if not again:
             del self.failures[key]
             self.excused.discard(key)
@@ -231,7 +231,7 @@ class Executor:
             if epoch:
                 record = trials[key].records[epoch]
                 diverged = bool(record.get(metrics.DIVERGED))
-                self.engine.relearn(key, epoch, curves[key][epoch], epoch_seconds(record), diverged)
+                self.engine.relearn(key, epoch, curves[key][epoch], metrics.epoch_seconds(record), diverged)
             else:
                 self.engine.take_up(key, trials[key].own_values(self.plan))
         for key, trial in trials.items():
@@ -261,8 +261,3 @@ def known_in_order(
             places[key, epoch] = place, epoch
         places[key, 0] = min(order[key, 0], place), 0
     return sorted(places, key=lambda each: places[each])
-
-
-def epoch_seconds(record: dict[str, Any]) -> float:
-    """What the epoch of a record cost its slot."""
-    return sum(record.get(part, 0.0) for part in (metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL))

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 
 from trainable import metrics
 from trainable.address import delete_tree, patiently
-from trainable.files import LOOK_S, RECORD, STATE, WEIGHTS
+from trainable.files import RECORD, STATE, WEIGHTS, wait_until_written
 from trainable.sizes import size_text
 from tuning.executor import Executor
 from tuning.past import PastTrial, checkpoints_in, trial_folders, whole_checkpoints
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GIVE_UP_EVERY_S = 10
 """Seconds between two paused trials that end because the disk is full, perhaps not for long and not by our doing."""
 PATIENCE_S = 30
-"""How long a storage elsewhere is asked again to delete something, and a checkpoint waited for that is to be."""
+"""How long a storage elsewhere is asked again to delete something."""
 END_S = 60
 """What the thread gets at the end of a search."""
 
@@ -125,10 +125,10 @@ class WeightKeeper(Callback):
         if self.ended:
             self._settle_ended()
 
-    def _unwritten(self, name: str) -> "Place | None":
+    def _unwritten(self, name: str) -> Path | None:
         """The trial's newest checkpoint, if its process still writes it or ended before it was whole."""
         newest = checkpoints_in(self.kept / name)[-1:] if self.thread is None else []
-        return next((folder for folder in newest if not (folder / RECORD).exists()), None)
+        return next((path for path in newest if isinstance(path, Path) and not (path / RECORD).exists()), None)
 
     def _settle_ended(self) -> None:
         for trial in [trial for trial in self.ended if not self._unwritten(str(trial))]:
@@ -213,9 +213,8 @@ class WeightKeeper(Callback):
             return None
         name = executor.folders[key].name
         self.say(f"{name} ends: it promised least, and {why}")
-        patience = time.monotonic() + PATIENCE_S
-        while self._unwritten(name) and time.monotonic() < patience:
-            time.sleep(LOOK_S)
+        if (folder := self._unwritten(name)) is not None:
+            wait_until_written(folder)
         return self._prune(name, WEIGHTS)
 
     def _look_at_the_disk(self) -> None:
