@@ -1,6 +1,7 @@
 """How good probabilities are, and the temperature that makes them honest (Guo et al. 2017)."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,13 +9,16 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import bootstrap
 
 from analysis.manifest import Figures
-from analysis.pooling import SMALLEST
+from analysis.pooling import SMALLEST, log_scores
 
 BINS = 15
 RESAMPLES = 2000
 LEVEL = 0.95
-COLDEST, HOTTEST = 0.05, 20.0
-"""Where a temperature is looked for."""
+PRIOR_IMAGES = 4.0
+"""How much a temperature of 1 counts before any image is seen: the prior's standard deviation of log T is about 0.5, as
+that of trainings with label smoothing and mixed images (0.5 to 0.7) or too many epochs (1.5 to 2)."""
+COLDEST, HOTTEST = 0.25, 4.0
+"""Where a temperature is looked for: nearly three of the prior's standard deviations around 1."""
 FIT_IMAGES = 2000
 """Images a temperature is fitted on, where there are more."""
 TOP = 5
@@ -48,11 +52,17 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
     return Reliability(images, *means)
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature at which softmax(logits / temperature) is likeliest to give the labels; logits (images, classes).
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, applied: float = 1.0) -> float:
+    """The most probable temperature, given that softmax(logits / temperature) gave the labels; logits (images, classes).
 
     Logarithms of probabilities are logits too. Of few images each label is held for a little uncertain (Platt 1999,
-    section 2.2): else the temperature would be 0 where all guesses happen to be right.
+    section 2.2): else the temperature would fall to its bound where all guesses happen to be right.
+
+    Args:
+        logits: (images, classes).
+        labels: (images,).
+        applied: What the logits have been divided by already, on the word of the same images: prior and bounds are those
+            of the product, so that a second fit doesn't undo what the first one owed to the prior.
     """
     step = -(-len(labels) // FIT_IMAGES)
     scores = np.asarray(logits[::step], dtype=np.float32)
@@ -60,12 +70,43 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     doubt = np.float32(1 / (len(scores) + 2))
     of_truth = (1 - doubt) * below_best[np.arange(len(scores)), labels[::step]] + doubt * below_best.mean(axis=1)
 
-    def loss(log_temperature: float) -> float:
-        temperature = np.float32(math.exp(log_temperature))
-        return float((np.log(np.exp(below_best / temperature).sum(axis=1)) - of_truth / temperature).mean())
+    def loss(temperature: float) -> float:
+        divisor = np.float32(temperature)
+        return float((np.log(np.exp(below_best / divisor).sum(axis=1)) - of_truth / divisor).mean())
 
-    bounds = math.log(COLDEST), math.log(HOTTEST)
-    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 5e-3}).x)
+    return most_probable(loss, len(scores), applied)
+
+
+def most_probable(loss: Callable[[float], float], images: int, applied: float = 1.0) -> float:
+    """The temperature with the highest posterior probability, within the bounds.
+
+    The prior of 1 / temperature is a gamma distribution with its mode at 1: unlike a normal one of log T it leaves the
+    loss convex in 1 / temperature, so that there is one minimum, and it moves away from 1 with the number of images.
+
+    Args:
+        loss: Mean negative log likelihood of the images at a temperature.
+        images: How many speak.
+        applied: See `fit_temperature`.
+    """
+
+    def whole_loss(log_temperature: float) -> float:
+        temperature = math.exp(log_temperature)
+        in_all = temperature * applied
+        return images * loss(temperature) + PRIOR_IMAGES * (1 / in_all + math.log(in_all))
+
+    bounds = math.log(COLDEST / applied), math.log(HOTTEST / applied)
+    return math.exp(minimize_scalar(whole_loss, bounds=bounds, method="bounded", options={"xatol": 5e-3}).x)
+
+
+def fit_together(mean: np.ndarray, temperatures: Sequence[float], weights: Sequence[float], labels: np.ndarray) -> float:
+    """The temperature of an ensemble, from the mean (images, classes) of its members' calibrated probabilities.
+
+    The members' temperatures count as applied, in their geometric mean. Of a single member nothing is left to do.
+    """
+    if len(temperatures) == 1:
+        return 1.0
+    applied = math.exp(np.average(np.log(temperatures), weights=weights))
+    return fit_temperature(log_scores(mean), labels, applied)
 
 
 def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:

@@ -1,21 +1,26 @@
 """Write an experiment's report: one HTML page that needs no network, and its plots as PNGs.
 
 [bold]python -m analysis.report runs/NAME[/]  writes runs/NAME/report/index.html, also while the search runs.
+
+[bold]python -m analysis.report runs/NAME --time-budget 5s[/]  leaves out what takes longer, and says so on the page.
 """
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from analysis.home import ExperimentFolder, send_back
+from analysis.pages.clock import Clock
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.errors import UserError
 
 if TYPE_CHECKING:
+    from analysis.pages.parts import Part
     from analysis.pages.records import Search
     from analysis.pages.section import Section
 
@@ -23,85 +28,99 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 
 REPORT, PAGE = "report", "index.html"
 PNG_DPI = 150
+IMPORT_COST = 0.5
+"""Seconds of importing what all parts of the page need, on one usual core."""
+
+
+class Written(NamedTuple):
+    """A report on the disk."""
+
+    page: Path
+    left_out: list[str]
+    """The parts for which there was no time, in words."""
 
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
-def main(folder: ExperimentFolder) -> None:
+def main(
+    folder: ExperimentFolder,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Seconds from start to end, such as 20s. The answer, the curves and the failures are always there.",
+            show_default="all parts, however long they take",
+        ),
+    ] = None,
+) -> None:
     """Write the report and say where it is."""
-    print(f"{'report':8} {write_report(folder)}")
+    begun = time.monotonic() - time.process_time()  # the interpreter's start counts
+    written = make_report(folder, Clock(seconds_of(time_budget), begun))
+    print(f"{'report':8} {written.page}")
+    if written.left_out:
+        print(f"{'left out':8} {', '.join(written.left_out)}: no time within {time_budget}")
     send_back(folder, REPORT)
 
 
-def write_report(folder: Path) -> Path:
+def seconds_of(time_budget: str | None) -> float | None:
+    """The option's value in seconds."""
+    if time_budget is None:
+        return None
+    from trainable.durations import parse_duration
+
+    return parse_duration(time_budget, "--time-budget")
+
+
+def write_report(folder: Path, time_budget_s: float | None = None) -> Path:
     """Write the report of the experiment in `folder`; returns the page's path.
 
-    An earlier report is replaced. UsageError where `folder` is no experiment, UserError where it has no trial yet or
-    the report can't be written.
+    An earlier report is replaced. What doesn't fit into `time_budget_s` is left out. UsageError where `folder` is no
+    experiment, UserError where it has no trial yet or the report can't be written.
     """
+    return make_report(folder, Clock(time_budget_s)).page
+
+
+def make_report(folder: Path, clock: Clock) -> Written:
+    """As `write_report`, but says what was left out."""
     from analysis.experiment import read_facts
 
     read_facts(folder)  # before pandas and plotly are imported: a wrong path fails at once
-    from analysis.pages.answer import answer
-    from analysis.pages.page import render_page
-    from analysis.pages.records import read_search
-    from trainable.files import write_text
+    with clock.timed(IMPORT_COST):
+        from analysis.pages.answer import answer
+        from analysis.pages.page import render_page
+        from analysis.pages.parts import make_parts
+        from analysis.pages.records import read_search
+        from trainable.files import write_text
 
     search = read_search(folder)
-    sections = all_sections(search)
-    target = folder / REPORT
+    made, target = make_parts(search, clock, bar), folder / REPORT
     try:
         target.mkdir(exist_ok=True)
-        write_pngs(sections, target)
-        write_text(target / PAGE, render_page(folder.resolve().name, sections, "analysis.report", answer(search)))
+        page = render_page(folder.resolve().name, made.sections, "analysis.report", answer(search))
+        write_text(target / PAGE, page)
+        if made.with_pngs:
+            write_pngs(made.sections, target)
+        else:
+            remove_pngs(made.sections, target)
     except OSError as error:
         raise UserError(f"{target}: can't be written ({error.strerror or error}); free it and try again") from None
-    return target / PAGE
+    return Written(target / PAGE, made.left_out)
 
 
-def all_sections(search: "Search") -> "list[Section]":
-    """What the page shows below the answer, with a bar where stderr is a terminal."""
+def bar(parts: "Iterable[Part]") -> "Iterable[Part]":
+    """Shows how far the parts are, where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        return parts
     from rich.console import Console
     from rich.progress import track
 
-    silent = not sys.stderr.isatty()
-    makers = section_makers()
-    steps = track(makers, "report", console=Console(stderr=True), transient=True, disable=silent)
-    return [section for make in steps for section in make(search)]
+    return track(list(parts), "report", console=Console(stderr=True), transient=True)
 
 
-def section_makers() -> "list[Callable[[Search], list[Section]]]":
-    """What makes each part of the page, in the page's order."""
-    from analysis.pages.architectures import architectures_section
-    from analysis.pages.curves import curves_section
-    from analysis.pages.failures import failures_section
-    from analysis.pages.importance import importance_sections
-    from analysis.pages.progress import progress_section
-    from analysis.pages.reproduce import reproduce_section
-    from analysis.pages.timeline import timeline_section
+def all_sections(search: "Search") -> "list[Section]":
+    """The sections of the whole report, in their order."""
+    from analysis.pages.parts import make_parts
 
-    return [
-        lambda search: [curves_section(search)],
-        lambda search: [progress_section(search)],
-        importance_sections,
-        lambda search: [architectures_section(search)],
-        lambda search: [timeline_section(search)],
-        ensemble_part,
-        lambda search: [failures_section(search)],
-        lambda search: [reproduce_section(search)],
-    ]
-
-
-def ensemble_part(search: "Search") -> "list[Section]":
-    """The sections about the ensemble; one that says why not, where what it rests on can't be read."""
-    if search.manifest is None:
-        return []
-    from analysis.pages.ensemble_plots import ensemble_sections
-    from analysis.pages.section import Section
-
-    try:
-        return ensemble_sections(search.folder)
-    except UserError as error:
-        return [Section("ensemble", "The ensemble", f"Its plots can't be drawn: {error}.")]
+    return make_parts(search, Clock(), bar).sections
 
 
 def write_pngs(sections: "list[Section]", target: Path) -> None:
@@ -110,8 +129,14 @@ def write_pngs(sections: "list[Section]", target: Path) -> None:
 
     for section in sections:
         if section.png is not None:
-            save = partial(section.png.savefig, format="png", dpi=PNG_DPI)
+            save = partial(section.png().savefig, format="png", dpi=PNG_DPI)
             write_atomically(target / f"{section.key}.png", save)
+
+
+def remove_pngs(sections: "list[Section]", target: Path) -> None:
+    """Those of an earlier report, which the page would contradict."""
+    for section in sections:
+        (target / f"{section.key}.png").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks._chaos_search import BEGUN, NAME
 from trainable import metrics
 from trainable.files import RECORD, broken_files, read_record
 from tuning.decisions import DecisionLog
-from tuning.past import PARAMS, PastTrial, checkpoint_epoch, read_past, whole_checkpoints
+from tuning.past import PARAMS, PastTrial, checkpoint_step, read_past, whole_checkpoints
 from tuning.storage import EXPERIMENT, RESULTS, experiment_id
 from tuning.study import TRIAL, journal_storage
 
@@ -87,7 +87,7 @@ def _wrong_with(trial: PastTrial) -> Iterator[str]:
     if epochs != list(range(1, len(epochs) + 1)):
         yield f"epochs {epochs}"
     checkpoints = whole_checkpoints(trial.folder)
-    if not checkpoints or checkpoint_epoch(checkpoints[-1]) != len(epochs):
+    if not checkpoints or checkpoint_step(checkpoints[-1]) != len(epochs):
         yield f"its checkpoint isn't of epoch {len(epochs)}"
 
 

@@ -148,11 +148,12 @@ def fixed_epoch_trial(seconds: float) -> type:
             training = super().build_training()
             machinery, classes = training.machinery, training.dataset.num_classes
 
-            def train() -> TrainScores:
+            def train(target: int) -> TrainScores:
                 fixed_epoch(machinery.model.parameters(), machinery.optimizer, seconds)
-                return TrainScores(loss=1.0, top1=0.5, top5=0.5, images=1, finite=True)
+                training.updates = target
+                return TrainScores(loss=1.0, top1=0.5, top5=0.5, images=1, finite=True, updates=1)
 
-            vars(training).update(_train=train, predict=lambda rows: torch.rand(len(rows), classes))
+            vars(training).update(train_up_to=train, predict=lambda rows: torch.rand(len(rows), classes))
             return training
 
     return FixedEpochTrial

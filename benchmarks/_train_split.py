@@ -57,13 +57,13 @@ class OurTraining:
         self.rows = dataset.splits.train
         # scored on one image: evaluation is timed by itself
         self.training = Training(config, dataset, self.rows, dataset.splits.select[:1], device, cores)
-        self.training.epoch = config.epochs
         self.records: list[dict[str, Any]] = []
 
     def run(self, updates: int) -> float:
         """An epoch of so many updates; returns its images/s and keeps its record."""
         self.training.order.rows = self.rows[: updates * self.training.config.batch_size]
-        self.records.append(self.training.run_epoch())
+        self.training.updates = self.training.total_updates  # behind the last one: strength is 1 there
+        self.records.append(self.training.run_step())
         return self.records[-1][metrics.IMAGES_PER_SECOND]
 
     def split(self, seconds: float) -> dict[str, float]:

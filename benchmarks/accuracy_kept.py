@@ -124,7 +124,7 @@ def train(
     seconds, curve = 0.0, Curve([], [])
     while not training.done:
         started = clock()
-        record = training.run_epoch()
+        record = training.run_step()
         taken = clock() - started
         seconds += taken * record[metrics.SECONDS_TRAIN] / metrics.epoch_seconds(record)
         curve.seconds.append(seconds)

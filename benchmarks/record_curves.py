@@ -40,7 +40,7 @@ from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import DIGITS
 from trainable.data.digits import IMAGE_SIZE, write_digits
 from trainable.errors import UsageError, UserError
-from tuning.budget import images_per_second
+from tuning.arithmetic import usual_images_per_second
 from tuning.plan import architectures_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+REFERENCE_SIDE = 32
 TURNS = 6
 """Configurations that every architecture has before the fast ones get more."""
 
@@ -132,7 +133,7 @@ def draw(setup: Setup, count: int) -> list[dict[str, Any]]:
     """Configurations at random, `arch` among them; a greater `count` adds to those of a smaller one."""
     rng = random.Random(setup.seed)
     known = architectures_of(setup.space)
-    speeds = [images_per_second(arch) for arch in known]
+    speeds = [usual_images_per_second({"arch": arch}, REFERENCE_SIDE) for arch in known]
     drawn = []
     for number in range(count):
         arch = known[number % len(known)] if number < TURNS * len(known) else rng.choices(known, speeds)[0]
@@ -180,7 +181,7 @@ def curve(setup: Setup, configuration: dict[str, Any], dataset: "Dataset") -> It
     training = Training(config, dataset, train_rows, held_out_rows, torch.device("cpu"), cores=setup.threads)
     while not training.done:
         wall, processor = time.perf_counter(), time.process_time()
-        record = training.run_epoch()
+        record = training.run_step()
         times = {
             SECONDS: (time.process_time() - processor) / setup.threads,
             WALL_SECONDS: time.perf_counter() - wall,
@@ -225,7 +226,7 @@ def known_rows(output: Path, facts: dict[str, Any]) -> list[dict[str, Any]]:
 
 def effort(configuration: dict[str, Any]) -> float:
     """Time of an epoch in comparison to other configurations."""
-    return 1 / images_per_second(configuration["arch"])
+    return 1 / usual_images_per_second(configuration, REFERENCE_SIDE)
 
 
 def line(rows: list[dict[str, Any]]) -> str:

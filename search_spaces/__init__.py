@@ -22,9 +22,10 @@ from search_spaces.configurations import (
 )
 from search_spaces.encoding import columns, encode
 from search_spaces.errors import SpaceError, did_you_mean
+from search_spaces.geometry import usual_geometry, usual_patch, usual_window, with_geometry
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.narrowing import narrow
-from search_spaces.recipe import for_pretrained
+from search_spaces.recipe import for_pretrained, with_batches_up_to
 from search_spaces.registry import get_space, names
 from search_spaces.space import Choice, Dimension, Float, Int, Space, admits
 
@@ -56,4 +57,9 @@ __all__ = [
     "start_value",
     "suggest",
     "unconditional",
+    "usual_geometry",
+    "usual_patch",
+    "usual_window",
+    "with_batches_up_to",
+    "with_geometry",
 ]

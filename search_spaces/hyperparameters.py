@@ -14,5 +14,8 @@ HYPERPARAMETERS: dict[str, str] = {
     "warmup_epochs": "epochs of linear warm-up",
     "ema_decay": "decay of the moving average of the weights, a step",
     "clip_grad": "greatest norm of the gradient",
-    "patch_size": "side of a ViT patch in pixels",
+    "stem": "stem of a ResNet: small (3x3, no pooling) or full, as published, at a sixteenth of the arithmetic",
+    "patch_size": "side of a patch of ViT and DeiT in pixels; a larger one is cheaper",
+    "window_size": "side of Swin's attention windows in patches",
+    "progressive_resize": "train on half the side first, then on three quarters, on the whole in the last quarter",
 }

@@ -3,6 +3,7 @@
 They suit training on small images (32 or 64 px) with AdamW and a cosine schedule.
 """
 
+import math
 from typing import Any
 
 from search_spaces.space import Choice, Dimension, Float, Space
@@ -45,6 +46,24 @@ def for_pretrained(space: Space) -> Space:
     if "layer_decay" not in space.fixed and all(d.name != "layer_decay" for d in dimensions):
         dimensions.append(Float(name="layer_decay", low=0.6, high=1.0, start=0.75))
     return Space(name=space.name, dimensions=tuple(dimensions), fixed=space.fixed, description=space.description)
+
+
+def with_batches_up_to(space: Space, largest: int) -> Space:
+    """The space with batches of at most `largest` images, and at least two sizes if there is room for them."""
+    return space.model_copy(update={"dimensions": tuple(_fewer(each, largest) for each in space.dimensions)})
+
+
+def _fewer(dimension: Dimension, largest: int) -> Dimension:
+    if dimension.name != "batch_size" or not isinstance(dimension, Choice):
+        return dimension
+    values = [value for value in dimension.values if value <= largest]
+    smaller = 2 ** int(math.log2(max(1, largest)))
+    while len(values) < 2 and smaller >= 1:
+        values = values if smaller in values else [smaller, *values]
+        smaller //= 2
+    start = dimension.start
+    start = max((value for value in values if start is None or value <= start), default=values[0])
+    return dimension.model_copy(update={"values": tuple(values), "start": start})
 
 
 def _tenth(lr: Float) -> Float:

@@ -62,7 +62,7 @@ class Again(NamedTuple):
     """Fingerprint of the images that it was trained on."""
     image_size: int
     """In pixels."""
-    best_epoch: int
+    best_epoch: float
     best_top1: float
     """On `select`, in the search, 0 to 1."""
     refit: bool
@@ -73,7 +73,7 @@ class Again(NamedTuple):
         return self.trial.name
 
     @property
-    def epochs(self) -> int:
+    def epochs(self) -> float:
         """How many are trained; the schedules are those of the configuration's full length in any case."""
         return self.config.epochs if self.refit else self.best_epoch
 
@@ -150,7 +150,7 @@ def read_again(trial: Path, refit: bool) -> Again:
         failed = ", see its failure.txt" if (trial / "failure.txt").is_file() else ""
         raise UserError(f"{trial.name}: left no epoch that was scored{failed}; choose another trial")
     config, best = make_config(record["config"], str(trial)), record["best_epoch"]
-    top1 = record["epochs"][best - 1][metrics.SELECT_TOP1]
+    top1 = next(each for each in record["epochs"] if each[metrics.EPOCH] == best)[metrics.SELECT_TOP1]
     return Again(trial, config, record["dataset"], record["image_size"], best, top1, refit)
 
 
@@ -169,21 +169,24 @@ def open_images(again: Again, progress: bool = False) -> "Dataset":
 
 
 def train_again(again: Again, device: "torch.device", cores: int = 1) -> Generator[dict[str, Any], None, None]:
-    """Train to the end, unless that is done; yields each epoch's record, see `trainable.metrics`.
+    """Train to the end, unless that is done; yields each step's record, see `trainable.metrics`.
 
     One that was interrupted goes on from its checkpoint. UserError where the loss diverges, and as `open_images` does.
     """
     if again.weights is not None:
         return
+    from trainable.training import total_updates
+
     training = _begin(again, device, cores)
     saved = time.monotonic()
-    while training.epoch < again.epochs:
-        record = training.run_epoch()
+    wanted = total_updates(again.epochs, len(training.order))
+    while training.updates < wanted:
+        record = training.run_step(wanted)
         if record[metrics.DIVERGED]:
-            where = f"in epoch {training.epoch} of {again.epochs}"
+            where = f"at epoch {training.epoch:g} of {again.epochs:g}"
             raise UserError(f"{again.name}: trained again, its loss diverged {where}; choose another trial")
         yield _kept(again, record)
-        if training.epoch < again.epochs and time.monotonic() - saved >= CHECKPOINT_EVERY_S:
+        if training.updates < wanted and time.monotonic() - saved >= CHECKPOINT_EVERY_S:
             _save(training, again)
             saved = time.monotonic()
     _finish(training, again)
@@ -202,17 +205,21 @@ def _begin(again: Again, device: "torch.device", cores: int) -> "Training":
     training = Training(again.config, dataset, rows, splits.select, device, cores)
     for path in sorted(again.folder.glob(f"{UNFINISHED}*"), reverse=True):
         record = read_record(path)
-        if record and again.began(record) and len(record["epochs"]) < again.epochs and not broken_files(path, record):
+        if record and again.began(record) and _last_epoch(record) < again.epochs and not broken_files(path, record):
             load_checkpoint(training, path)
             break
     return training
+
+
+def _last_epoch(record: dict[str, Any]) -> float:
+    return max(each[metrics.EPOCH] for each in record["epochs"])
 
 
 def _save(training: "Training", again: Again) -> None:
     from trainable.checkpoint import save_checkpoint
 
     older = list(again.folder.glob(f"{UNFINISHED}*"))
-    path = again.folder / f"{UNFINISHED}{training.epoch:06}"
+    path = again.folder / f"{UNFINISHED}{training.updates:09}"
     if path in older:
         older.remove(path)
         shutil.rmtree(path)
@@ -240,7 +247,8 @@ def _finish(training: "Training", again: Again) -> None:
         np.savez_compressed(folder / PREDICTIONS, logits=training.best_logits, epoch=best)
     tree_to_disk(folder)
     record = trial_record(training) | {
-        "epochs": [_kept(again, each) for each in training.history[:best]],  # its last is that of the weights
+        # its last is that of the weights
+        "epochs": [_kept(again, each) for each in training.history if each[metrics.EPOCH] <= best],
         "best_epoch": best,
         TRAINED_ON: ["train", "select"] if again.refit else ["train"],
         TRAINED_EPOCHS: again.epochs,
@@ -258,11 +266,11 @@ def _kept(again: Again, record: dict[str, Any]) -> dict[str, Any]:
 def outcome_text(again: Again) -> str:
     """What a complete training reached, for people, in a line; what it had reached in the search is told beside."""
     if again.refit:
-        return f"{again.name} refit on train and select, {again.epochs} epochs: {again.folder}"
+        return f"{again.name} refit on train and select, {again.epochs:g} epochs: {again.folder}"
     last = (read_record(again.folder) or {})["epochs"][-1]
     return (
-        f"{again.name} trained again, top-1 {last[metrics.SELECT_TOP1]:.2%} on select at epoch {last[metrics.EPOCH]} "
-        f"(in the search {again.best_top1:.2%} at epoch {again.best_epoch}): {again.folder}"
+        f"{again.name} trained again, top-1 {last[metrics.SELECT_TOP1]:.2%} on select at epoch {last[metrics.EPOCH]:g} "
+        f"(in the search {again.best_top1:.2%} at epoch {again.best_epoch:g}): {again.folder}"
     )
 
 

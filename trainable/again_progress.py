@@ -22,7 +22,7 @@ class AgainProgress:
         self.total = self.bars.add_task("all epochs", total=sum(again.epochs for again in todo))
         self.rows: dict[str, TaskID] = {}
         """Of the trainings that run, by the trial's name."""
-        self.done: dict[str, int] = {}
+        self.done: dict[str, float] = {}
         """Epochs of each that has begun."""
 
     def __enter__(self) -> "AgainProgress":
@@ -33,7 +33,7 @@ class AgainProgress:
         self.bars.stop()
 
     def epoch(self, again: Again, record: dict[str, Any]) -> None:
-        """A training has finished an epoch."""
+        """A training has finished a step."""
         if again.name not in self.rows:
             self.rows[again.name] = self.bars.add_task(printable(again.name), total=again.epochs)
         self.done[again.name] = record[metrics.EPOCH]
@@ -61,8 +61,8 @@ class AgainProgress:
 
 
 def epoch_text(again: Again, record: dict[str, Any]) -> str:
-    """One epoch for people, in a line."""
-    title = f"{again.name} epoch {record[metrics.EPOCH]}/{again.epochs}"
+    """One step for people, in a line."""
+    title = f"{again.name} epoch {record[metrics.EPOCH]:g}/{again.epochs:g}"
     top1 = "" if again.refit else f"top-1 {record[metrics.SELECT_TOP1]:.1%} on select, "
     return (
         f"{title}: train loss {record[metrics.TRAIN_LOSS]:.3f}, {top1}{record[metrics.IMAGES_PER_SECOND]:.0f} images/s"

@@ -12,7 +12,7 @@ from timm.layers.helpers import to_2tuple
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from trainable.config import ARCHITECTURES, DEFAULT_RATES, TrialConfig
+from trainable.config import ARCHITECTURES, DEFAULT_RATES, Stem, TrialConfig
 from trainable.data.weights import open_weights
 from trainable.errors import UsageError, UserError
 
@@ -32,9 +32,16 @@ def timm_name(arch: str) -> str:
     return name
 
 
-def size_arguments(arch: str, image_size: int, patch_size: int | None = None) -> dict[str, Any]:
-    """timm arguments that fit `arch` to square images of `image_size` pixels."""
+def size_arguments(
+    arch: str, image_size: int, patch_size: int | None = None, window_size: int | None = None
+) -> dict[str, Any]:
+    """timm arguments that fit `arch` to square images of `image_size` pixels.
+
+    UserError for a patch or a window that the architecture lacks, or that doesn't fit.
+    """
     name = timm_name(arch)
+    if window_size is not None and not name.startswith("swin_"):
+        raise UserError(f"window_size is for Swin; {arch} has none: leave it out")
     if name.startswith(("vit_", "deit_")):
         if patch_size is None and image_size < SMALL_IMAGE:
             patch_size = max(4, image_size // 8)
@@ -44,7 +51,7 @@ def size_arguments(arch: str, image_size: int, patch_size: int | None = None) ->
     if patch_size is not None:
         raise UserError(f"patch_size is for ViT and DeiT; {arch} has none: leave it out")
     if name.startswith("swin_"):
-        return {"img_size": image_size, "window_size": swin_window(image_size)}
+        return {"img_size": image_size, "window_size": window_size or swin_window(image_size)}
     return {"img_size": image_size} if takes(arch, "img_size", image_size) else {}
 
 
@@ -117,7 +124,7 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
         if rate is not None and not has_rate(config.arch, name):
             raise UserError(f"{config.arch} has no {name}: leave it out (got {rate})")
     arguments = {name: rate for name, rate in rates.items() if rate is not None}
-    arguments |= size_arguments(config.arch, image_size, config.patch_size)
+    arguments |= size_arguments(config.arch, image_size, config.patch_size, config.window_size)
     if config.progressive_resize:
         arguments |= resizing_arguments(config.arch, image_size, arguments.get("patch_size"))
     weights = open_weights(config)
@@ -127,10 +134,21 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
         model = _create(config, arguments | {"num_classes": num_classes})
         if weights is not None:
             check_weights_match(model, config, weights.file)
-        plain_stem = isinstance(getattr(model, "conv1", None), nn.Conv2d)  # resnet50d and the like have others
-        if timm_name(config.arch).startswith("resnet") and plain_stem and image_size < SMALL_IMAGE:
+        if choose_stem(model, config, image_size) == "small":
             shrink_stem(model, keep_weights=config.pretrained is not False)
     return model
+
+
+def choose_stem(model: nn.Module, config: TrialConfig, image_size: int) -> Stem:
+    """The stem that the model gets: as configured, else small for small images; UserError if it has no such stem."""
+    # resnet50d and the like have stems of their own
+    has_plain_stem = timm_name(config.arch).startswith("resnet") and isinstance(
+        getattr(model, "conv1", None), nn.Conv2d
+    )
+    if config.stem is not None and not has_plain_stem:
+        raise UserError(f"stem is for plain ResNets; {config.arch} has none: leave it out (got {config.stem})")
+    usual: Stem = "small" if has_plain_stem and image_size < SMALL_IMAGE else "full"
+    return config.stem or usual
 
 
 def pretrained_arguments(pretrained: bool | Path) -> dict[str, Any]:

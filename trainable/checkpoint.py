@@ -44,7 +44,8 @@ def training_state(training: Training) -> dict[str, Any]:
     """Everything but the evaluated weights that continuing needs: tensors and plain values only."""
     machinery = training.machinery
     return {
-        "epoch": training.epoch,
+        "updates": training.updates,
+        "generators": training.generators,
         "optimizer": machinery.optimizer.state_dict(),
         "scaler": machinery.scaler.state_dict(),
         "raw_weights": cpu_weights(machinery.model) if machinery.ema else None,
@@ -69,7 +70,9 @@ def load_training_state(training: Training, state: dict[str, Any], evaluated: di
     for group, numbers in zip(machinery.optimizer.param_groups, own, strict=True):
         group.update(numbers)
     machinery.scaler.load_state_dict(state["scaler"])
-    training.epoch = state["epoch"]
+    # earlier versions saved after whole epochs only
+    training.updates = state["updates"] if "updates" in state else state["epoch"] * len(training.order)
+    training.generators = dict(state.get("generators", {}))
     training.history = list(state["history"])
     training.best = tuple(state["best"]) if state["best"] else None
     training.best_epoch = state["best_epoch"]
@@ -95,7 +98,7 @@ class Contents(NamedTuple):
     """Of the best epoch; None where that is the latest, or there is none."""
     state: dict[str, Any]
     best_logits: np.ndarray
-    best_epoch: int
+    best_epoch: float
     record: dict[str, Any]
 
 
@@ -190,7 +193,8 @@ def trial_record(training: Training) -> dict[str, Any]:
 
 def save_single_run(training: Training, path: Path, best: bool) -> None:
     """Write `latest.pth.tar` (everything that --resume needs) or `best.pth.tar` (the weights of the best epoch)."""
-    record = training.history[(training.best_epoch if best else training.epoch) - 1]
+    epoch = training.best_epoch if best else training.epoch
+    record = next(each for each in reversed(training.history) if each["epoch"] == epoch)
     content = {
         "state_dict": training.best_weights if best else cpu_weights(training.machinery.evaluated),
         "optimizer": training.machinery.optimizer.state_dict(),

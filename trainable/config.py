@@ -12,6 +12,7 @@ from trainable.errors import UserError
 Policy = Literal["none", "light", "full"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DataOn = Literal["auto", "device", "host"]
+Stem = Literal["small", "full"]
 
 DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
 """What the single run uses for a rate that isn't given, where the architecture has it."""
@@ -40,6 +41,11 @@ def path_or_address(value: Any) -> Any:
     return Path(value) if isinstance(value, str) and not is_address(value) else value
 
 
+def whole_as_int(value: Any) -> Any:
+    """8.0 as 8, so that a length is written as people write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class TrialConfig(BaseModel):
     """One configuration: the architecture, its hyper-parameters, the data and the seed."""
 
@@ -55,10 +61,17 @@ class TrialConfig(BaseModel):
     """Architecture: resnet18/34/50/101/152, vit_small, deit_small, swin_tiny, or any timm name."""
     pretrained: Annotated[bool | Path | str, BeforeValidator(path_or_address)] = False
     """Start from timm's published weights (true), a weights file (its path or address), or from scratch (false)."""
+    stem: Stem | None = None
+    """Stem of a ResNet: small (3x3, no pooling), full (as published, a sixteenth of the arithmetic); by default small
+    below 96 px."""
     patch_size: int | None = Field(default=None, ge=1)
     """Patch side in pixels for ViT and DeiT; by default image size / 8, at least 4."""
-    epochs: int = Field(default=100, ge=1)
-    """Full length of the training: the schedules of learning rate and augmentation end here."""
+    window_size: int | None = Field(default=None, ge=2)
+    """Side of Swin's attention windows in patches; by default the largest of at most 7 that divides the feature map."""
+    epochs: Annotated[int | float, BeforeValidator(whole_as_int)] = Field(default=100, gt=0)
+    """Full length of the training, also in fractions: the schedules of learning rate and augmentation end here."""
+    steps: int | None = Field(default=None, ge=1)
+    """Parts of equal length that a training is trained, scored and saved in; by default one an epoch."""
     batch_size: int = Field(default=128, ge=1)
     """Images an update."""
     lr: float = Field(default=2e-5, gt=0)
@@ -95,6 +108,8 @@ class TrialConfig(BaseModel):
     """Arithmetic of the forward pass; auto takes bf16 where the hardware has it."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Fixes initial weights, order of images, augmentation, dropout and the `select` split."""
+    select_share: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = 0.05
+    """Share of the training images that decides; auto: 5 % of large sets, up to 20 % of small ones."""
     cache_dir: Path | None = None
     """Where fetched and decoded images are kept; by default in the user's cache folder."""
     cache_bytes: int = Field(default=USUAL_CACHE_BYTES, ge=0)

@@ -1,7 +1,7 @@
-"""One epoch as plain functions on modules and tensors: train, predict, score."""
+"""An epoch, or a part of one, as plain functions on modules and tensors: train, predict, score."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -63,7 +63,7 @@ class Machinery:
     micro_batch: MicroBatch
     eval_micro_batch: MicroBatch
     split: TimeSplit = field(init=False)
-    """Of the latest epoch."""
+    """Of the latest step."""
 
     def __post_init__(self) -> None:
         self.split = TimeSplit(self.device)
@@ -80,13 +80,24 @@ class Machinery:
 
 
 class TrainScores(NamedTuple):
-    """Means over an epoch's training images; `finite` is False where the loss stopped being a number."""
+    """Means over training images; `finite` is False if the loss stopped being a number."""
 
     loss: float
     top1: float
     top5: float
     images: int
     finite: bool
+    updates: int
+
+
+def together(parts: Sequence[TrainScores]) -> TrainScores:
+    """The scores of one part after the other, at least one."""
+    if len(parts) == 1:
+        return parts[0]
+    images = sum(part.images for part in parts)
+    loss, top1, top5 = (sum(part[column] * part.images for part in parts) / images for column in range(3))
+    finite, updates = parts[-1].finite, sum(part.updates for part in parts)
+    return TrainScores(loss, top1, top5, images, finite, updates)
 
 
 class HeldOutScores(NamedTuple):
@@ -104,18 +115,20 @@ def train_epoch(
     label_smoothing: float,
     clip_grad: float | None,
     first_update: int,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> TrainScores:
-    """One pass over `batches` of images and labels (batch,); ends where the loss diverges, on a GPU soon after.
+    """One pass over `batches` of images and labels (batch,); ends where the loss diverges, on a GPU soon after, and
+    after the update at which `is_over`.
 
     Images are bytes (batch, H, W, 3), or floats (batch, 3, H, W) that are normalised already. Nothing in the loop waits
     for the device: the sums of loss and hits are copied to the host beside it, and looked at as they arrive.
     """
     machinery.model.train()
-    split = machinery.split = TimeSplit(machinery.device)
+    split = machinery.split
     sums = torch.zeros(3, device=machinery.device)
     arrived = torch.zeros(3, pin_memory=machinery.device.type == "cuda")
     look = arrived.numpy()
-    images_seen = 0
+    images_seen, index = 0, -1
     for index, (images, labels) in enumerate(split.updates_of(batches)):
         machinery.schedule.step_update(first_update + index)
         if images.dtype == torch.uint8:
@@ -130,10 +143,10 @@ def train_epoch(
             sums += len(labels) * torch.stack([loss.float(), *top_accuracies(logits, targets.argmax(1))])
         images_seen += len(labels)
         arrived.copy_(sums, non_blocking=True)
-        if not math.isfinite(look[0]):
+        if not math.isfinite(look[0]) or is_over():
             break
     loss, top1, top5 = (sums / images_seen).tolist()
-    return TrainScores(loss, top1, top5, images_seen, math.isfinite(loss))
+    return TrainScores(loss, top1, top5, images_seen, math.isfinite(loss), index + 1)
 
 
 def gradients(

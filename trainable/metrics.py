@@ -1,10 +1,15 @@
-"""Keys of the record that each epoch leaves, with their meaning and unit. Everything that reads a record uses these."""
+"""Keys of the record that each step leaves, with their meaning and unit. Everything that reads a record uses these."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+STEP = "step"
+"""Steps finished, from 1: equal parts of the full length. A fraction where a deadline cut a step short."""
+UPDATES = "updates"
+"""Updates of the optimiser so far."""
 EPOCH = "epoch"
-"""Epochs finished, from 1."""
+"""The same in passes over the training images; a fraction within one."""
 
 TRAIN_LOSS = "train_loss"
 """Mean cross-entropy over the epoch's training batches, with label smoothing and mixed targets, in nats."""
@@ -54,8 +59,32 @@ DIVERGED = "diverged"
 SCORE = SELECT_TOP1
 SCORE_MODE = "max"
 """What the scheduler, the sampler and the choice of members compare."""
+TIE = 1e-4
+"""By how much at most the loss moves a score, see `rank_score`."""
+
+
+def step_of(record: Mapping[str, Any]) -> float:
+    """Steps finished at a record; in those of earlier versions a step is an epoch."""
+    return record.get(STEP, record[EPOCH])
+
+
+def is_complete(record: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a record is of the full length of its trial's configuration."""
+    epochs = config.get("epochs")
+    length = config.get("steps") or (math.inf if epochs is None else math.ceil(epochs))
+    return step_of(record) >= length
+
+
+def rank_score(record: Mapping[str, Any]) -> float:
+    """What decisions compare: top-1, and where that ties the loss; NaN if the record has no score.
+
+    The loss moves it by less than one image of 10,000 does.
+    """
+    loss = record.get(SELECT_LOSS, 0.0)
+    tie = TIE if not math.isfinite(loss) else TIE * loss / (1 + loss)
+    return record.get(SCORE, math.nan) - (tie if loss > 0 else 0.0)
 
 
 def epoch_seconds(record: Mapping[str, Any]) -> float:
-    """What the epoch of a record cost its slot, in training and evaluation."""
+    """What the step of a record cost its slot, in training and evaluation."""
     return sum(record.get(part, 0.0) for part in (SECONDS_TRAIN, SECONDS_EVAL))

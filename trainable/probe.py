@@ -38,8 +38,8 @@ def _peak_bytes(config: TrialConfig, device: "torch.device") -> int:
     dataset = open_images_of(config, progress=False)
     rows = np.resize(dataset.splits.train, STEPS * config.batch_size)
     training = Training(config.model_copy(update={"epochs": 1}), dataset, rows, dataset.splits.select[:1], device)
-    training.epoch = 1  # behind the last one, where augmentation and mixing have their full strength
-    training.run_epoch()
+    training.updates = training.total_updates  # behind the last one: augmentation and mixing have full strength there
+    training.run_step()
     if training.micro_batch < config.batch_size:  # what it went on with, micro-batches, has a lower peak
         return torch.cuda.mem_get_info(device)[1]
     return torch.cuda.max_memory_reserved(device)

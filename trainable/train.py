@@ -11,6 +11,7 @@ reports was used for that choice. A search (python -m tuning.run) keeps `val` fo
 """
 
 import itertools
+import math
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.progress import Progress
 
 from trainable import metrics
 from trainable.address import is_address
-from trainable.config import DEFAULT_RATES, DataOn, Policy, Precision, TrialConfig, load_config, make_config
+from trainable.config import DEFAULT_RATES, DataOn, Policy, Precision, Stem, TrialConfig, load_config, make_config
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import USING_DIGITS, choose_images
 from trainable.data.digits import write_digits
@@ -63,7 +64,8 @@ def main(
     arch: Annotated[str | None, _field("arch")] = None,
     lr: Annotated[float | None, _field("lr", "--lr-base")] = None,
     batch_size: Annotated[int | None, _field("batch_size")] = None,
-    epochs: Annotated[int | None, _field("epochs")] = None,
+    epochs: Annotated[float | None, _field("epochs")] = None,
+    steps: Annotated[int | None, _field("steps")] = None,
     drop_rate: Annotated[float | None, _field("drop_rate")] = None,
     attn_drop_rate: Annotated[float | None, _field("attn_drop_rate")] = None,
     drop_path_rate: Annotated[float | None, _field("drop_path_rate")] = None,
@@ -79,7 +81,9 @@ def main(
     data_on: Annotated[DataOn | None, _field("data_on")] = None,
     progressive_resize: Annotated[bool | None, _field("progressive_resize", "--progressive-resize")] = None,
     image_size: Annotated[int | None, _field("image_size")] = None,
+    stem: Annotated[Stem | None, _field("stem")] = None,
     patch_size: Annotated[int | None, _field("patch_size")] = None,
+    window_size: Annotated[int | None, _field("window_size")] = None,
     pretrained: Annotated[
         str | None, typer.Option(metavar="timm|FILE|ADDRESS", help="Start from timm's published weights, or a file's.")
     ] = None,
@@ -97,7 +101,7 @@ def main(
 ) -> None:
     """Read the options into a configuration and train it."""
     given = dict(locals()) | {"cache_bytes": parse_size(cache_size, "--cache-size") if cache_size else None}
-    values = {name: given[name] for name in TrialConfig.model_fields if given[name] is not None}
+    values = {name: given[name] for name in TrialConfig.model_fields if given.get(name) is not None}
     if pretrained is not None:
         here = pretrained if is_address(pretrained) else Path(pretrained).absolute()
         values["pretrained"] = True if pretrained == "timm" else here
@@ -137,7 +141,7 @@ def continue_run(path: Path, device: str, threads: int | None) -> None:
     config, content = read_single_run(file)
     training = build_training(config, device, threads)
     continue_single_run(training, content)
-    print(f"{file}: {training.epoch} of {config.epochs} epochs are done")
+    print(f"{file}: {training.epoch:g} of {config.epochs:g} epochs are done")
     if training.micro_batch_note:
         print(training.micro_batch_note)
     train(training, file.parent)
@@ -167,30 +171,29 @@ def build_training(config: TrialConfig, device_name: str, threads: int | None) -
 
 
 def train(training: "Training", folder: Path) -> None:
-    """Epochs to the end, each saved; then predictions for the unlabelled test images by the best epoch."""
+    """Steps to the end, each saved; then predictions for the unlabelled test images by the best one."""
     console = Console()
     try:
         with Progress(*Progress.get_default_columns(), console=console, transient=True) as progress:
             while not training.done:
-                title = f"epoch {training.epoch + 1}/{training.config.epochs}"
+                title = f"epoch {math.floor(training.epoch) + 1}/{math.ceil(training.config.epochs)}"
                 training.watch = partial(progress.track, total=len(training.order), description=title)
-                record = training.run_epoch()
+                record = training.run_step()
                 save_epoch(training, record, folder)
                 progress.console.print(epoch_line(record), highlight=False, soft_wrap=True)
                 for task in progress.task_ids:
                     progress.remove_task(task)
     except KeyboardInterrupt:
-        resume = f"go on by: python -m trainable.train --resume {folder}"
-        print(
-            f"stopped after epoch {training.epoch}; {resume if (folder / LATEST).exists() else 'nothing is saved yet'}"
-        )
+        is_saved = (folder / LATEST).exists()
+        following = f"continue by: python -m trainable.train --resume {folder}" if is_saved else "nothing is saved yet"
+        print(f"stopped after epoch {training.epoch:g}; {following}")
         raise
     if training.best is None:
-        raise UserError(f"the loss diverged in epoch {training.epoch}: lower --lr-base; the record is in {folder}")
+        raise UserError(f"the loss diverged at epoch {training.epoch:g}: lower --lr-base; the record is in {folder}")
     if training.history[-1][metrics.DIVERGED]:
-        print(f"the loss diverged in epoch {training.epoch}, so the training ends here: lower --lr-base")
+        print(f"the loss diverged at epoch {training.epoch:g}, so the training ends here: lower --lr-base")
     predict_test(training, folder)
-    print(f"best val top-1 {training.best[0]:.2%} at epoch {training.best_epoch}, in {folder}")
+    print(f"best val top-1 {training.best[0]:.2%} at epoch {training.best_epoch:g}, in {folder}")
 
 
 def save_epoch(training: "Training", record: dict[str, Any], folder: Path) -> None:
@@ -231,7 +234,7 @@ def predict_test(training: "Training", folder: Path) -> None:
 def epoch_line(record: dict[str, Any]) -> str:
     """One epoch for people."""
     return (
-        f"epoch {record[metrics.EPOCH]}: train loss {record[metrics.TRAIN_LOSS]:.3f}, "
+        f"epoch {record[metrics.EPOCH]:g}: train loss {record[metrics.TRAIN_LOSS]:.3f}, "
         f"val loss {record[metrics.SELECT_LOSS]:.3f}, top-1 {record[metrics.SELECT_TOP1]:.2%}, "
         f"top-5 {record[metrics.SELECT_TOP5]:.2%}, lr {record[metrics.LEARNING_RATE]:.2e}, "
         f"augmentation {record[metrics.STRENGTH]:.2f}, {record[metrics.IMAGES_PER_SECOND]:.0f} images/s"

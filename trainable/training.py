@@ -1,10 +1,13 @@
-"""A training of one configuration, epoch by epoch, without Ray: what the single run and every trial share."""
+"""A training of one configuration, step by step, without Ray: what the single run and every trial share.
+
+A step is a part of the full length, as long as all others: an epoch, a part of one, or several.
+"""
 
 import logging
 import math
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,23 +36,28 @@ from trainable.epoch import (
     TrainScores,
     predict_logits,
     score,
+    together,
     train_epoch,
 )
 from trainable.errors import UserError
+from trainable.time_split import TimeSplit
 
 logger = logging.getLogger(__name__)
 
 EVAL_BATCH = 256
 """Images a batch in evaluation, where no gradients are kept."""
 WORST = HeldOutScores(loss=math.inf, top1=0.0, top5=0.0)
-"""The scores of an epoch that diverged."""
+"""The scores of a step that diverged."""
 
 
 class Training:
-    """The state of one training: weights, optimiser, epochs done, and the best epoch so far.
+    """The state of one training: weights, optimiser, updates done, and the best step so far.
 
     Trains on the cache rows `train_rows` and scores on `held_out_rows`. Everything random in an epoch follows from
-    the seed and the epoch's number, so a training continued from a checkpoint equals an undisturbed one on a CPU.
+    the seed and the epoch's number, whatever the steps, and within an epoch from the generators' states. So a training
+    continued from a checkpoint equals an undisturbed one on a CPU.
+
+    UserError if the configuration has more steps than updates.
     """
 
     def __init__(
@@ -80,20 +88,65 @@ class Training:
             self.batches = self.loader = train_loader(dataset.cache, self.order, config, self.workers, pin=on_gpu)
             if on_gpu:  # copies the next batch while this one is trained on
                 self.batches = PrefetchLoader(self.loader, *normalisation(self.machinery.model), device=device)
-        self.epoch = 0
+        self.updates = 0
+        self.generators: dict[str, torch.Tensor] = {}
+        """States of torch's generators within an epoch; empty between two."""
+        self.deadline = math.inf
+        """Seconds since 1970 after which a step ends with the update that runs."""
         self.history: list[dict[str, Any]] = []
         self.best: tuple[float, float] | None = None
-        self.best_epoch = 0
+        self.best_epoch: float = 0
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_logits = np.zeros((0, dataset.num_classes), dtype=np.float16)
         self.seconds_checkpoint = 0.0
         self.watch: Callable[[Iterable], Iterable] = iter
-        """What the epoch's batches pass through on their way: a progress bar, say."""
+        """What an epoch's batches pass through on their way: a progress bar, say."""
+        if self.steps > self.total_updates:
+            raise UserError(
+                f"{config.arch}: {self.steps} steps, but its {config.epochs:g} epochs are only {self.total_updates} "
+                f"updates of {config.batch_size} images; give fewer steps, or smaller batches"
+            )
+
+    @property
+    def total_updates(self) -> int:
+        """Of the full length."""
+        return total_updates(self.config.epochs, len(self.order))
+
+    @property
+    def steps(self) -> int:
+        """Parts that the full length is trained in."""
+        return self.config.steps or math.ceil(self.config.epochs)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done: a whole number between two, a fraction within one."""
+        return self.epochs_at(self.updates)
+
+    def epochs_at(self, updates: int) -> float:
+        """Epochs that so many updates are."""
+        whole, part = divmod(updates, len(self.order))
+        return whole if part == 0 else updates / len(self.order)
+
+    @property
+    def step(self) -> float:
+        """Steps done, a fraction within one."""
+        done = self._whole_steps
+        begin = self._updates_at(done)
+        if begin == self.updates:
+            return done
+        return done + (self.updates - begin) / (self._updates_at(done + 1) - begin)
+
+    @property
+    def _whole_steps(self) -> int:
+        return ((self.updates + 1) * self.steps - 1) // self.total_updates
+
+    def _updates_at(self, step: int) -> int:
+        return step * self.total_updates // self.steps
 
     @property
     def done(self) -> bool:
         """Whether the training has its full length behind it, or has diverged."""
-        return self.epoch >= self.config.epochs or bool(self.history and self.history[-1][metrics.DIVERGED])
+        return self.updates >= self.total_updates or bool(self.history and self.history[-1][metrics.DIVERGED])
 
     @property
     def batch(self) -> int:
@@ -102,7 +155,7 @@ class Training:
 
     @property
     def micro_batch(self) -> int:
-        """Images a pass through the model in the latest epoch, which the next one begins with."""
+        """Images a pass through the model in the latest step, which the next one begins with."""
         # records of earlier versions lack it
         return self.history[-1].get(metrics.MICRO_BATCH, self.batch) if self.history else self.batch
 
@@ -117,14 +170,15 @@ class Training:
             return f"{note}, and its batch norm takes the statistics of a micro-batch, not of the batch"
         return f"{note}, whose gradients add up to the batch's"
 
-    def run_epoch(self) -> dict[str, Any]:
-        """Train and score one epoch; returns its record, with the keys of `trainable.metrics`.
+    def run_step(self, until: float = math.inf) -> dict[str, Any]:
+        """Train to the end of a step, or to `until` updates in all, and score; returns the record.
 
-        What a user can mend, memory that doesn't suffice or a data worker that died, is raised as a UserError.
+        Its keys are those of `trainable.metrics`. Past the deadline a step ends with the update that runs. What a user
+        can fix, memory that doesn't suffice or a data worker that died, is raised as a UserError.
         """
         note_before = self.micro_batch_note
         try:
-            record = self._run_epoch()
+            record = self._run_step(until)
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
         except (RuntimeError, OSError, EOFError) as error:  # which of them depends on where torch notices the death
@@ -144,12 +198,11 @@ class Training:
         except RuntimeError:  # torch's handler of SIGCHLD, once for a death, wherever the main thread is by then
             return dead_workers(self.loader)
 
-    def _run_epoch(self) -> dict[str, Any]:
+    def _run_step(self, until: float) -> dict[str, Any]:
         started = time.perf_counter()
-        train = self._train()
+        train = self.train_up_to(int(min(until, self._updates_at(self._whole_steps + 1))))
         trained = time.perf_counter()
         logits, held_out = self._evaluate() if train.finite else (None, WORST)
-        self.epoch += 1
         if logits is not None:
             self._keep_if_best(logits, held_out)
         train = train._replace(finite=logits is not None)
@@ -166,18 +219,41 @@ class Training:
     def _evaluate(self) -> tuple[torch.Tensor | None, HeldOutScores]:
         logits = self.predict(self.held_out_rows)
         held_out = score(logits, torch.from_numpy(self.dataset.cache.labels[self.held_out_rows]))
-        # the epoch's last update can break the weights after a loss that was finite
+        # the step's last update can break the weights after a loss that was finite
         return (logits, held_out) if math.isfinite(held_out.loss) else (None, WORST)
 
-    def _train(self) -> TrainScores:
-        config = self.config
-        torch.manual_seed(int(np.random.SeedSequence((config.seed, self.epoch)).generate_state(1)[0]))
-        self.order.epoch = self.epoch
+    def train_up_to(self, target: int) -> TrainScores:
+        """Train up to `target` updates, epoch by epoch."""
+        self.machinery.split = TimeSplit(self.machinery.device)
         self.machinery.micro_batch.images = self.micro_batch
-        mixer = BatchMixer(self.dataset.num_classes, config.mix_prob, strength_at(self.epoch, config.epochs))
-        first_update = self.epoch * len(self.order)
-        batches = self.watch(self.batches)
-        return train_epoch(self.machinery, batches, mixer, config.label_smoothing, config.clip_grad, first_update)
+        parts: list[TrainScores] = []
+        while self.updates < target:
+            parts.append(self._train_in_epoch(target))
+            self.updates += parts[-1].updates
+            if not parts[-1].finite or self._is_over():
+                break
+        return together(parts)
+
+    def _train_in_epoch(self, target: int) -> TrainScores:
+        """Train from where the epoch was left, up to `target` updates or its end."""
+        config, order = self.config, self.order
+        order.epoch, order.start = divmod(self.updates, len(order))
+        order.stop = min(len(order), order.start + target - self.updates)
+        if order.start == 0:
+            torch.manual_seed(int(np.random.SeedSequence((config.seed, order.epoch)).generate_state(1)[0]))
+        else:
+            set_generators(self.generators, self.machinery.device)
+        mixer = BatchMixer(self.dataset.num_classes, config.mix_prob, strength_at(order.epoch, config.epochs))
+        batches, smoothing = self.watch(self.batches), config.label_smoothing
+        scores = train_epoch(self.machinery, batches, mixer, smoothing, config.clip_grad, self.updates, self._is_over)
+        within = order.start + scores.updates < len(order)
+        self.generators = generators(self.machinery.device) if within else {}
+        return scores
+
+    def _is_over(self) -> bool:
+        """Whether the deadline leaves time for no more than scoring."""
+        scoring_s = self.history[-1][metrics.SECONDS_EVAL] if self.history else 0.0
+        return time.time() + scoring_s >= self.deadline
 
     def _out_of_memory(self) -> str:
         return (
@@ -199,6 +275,8 @@ class Training:
         self, train: TrainScores, held_out: HeldOutScores, seconds_train: float, seconds_eval: float
     ) -> dict[str, Any]:
         return {
+            metrics.STEP: self.step,
+            metrics.UPDATES: self.updates,
             metrics.EPOCH: self.epoch,
             metrics.TRAIN_LOSS: train.loss,
             metrics.TRAIN_TOP1: train.top1,
@@ -209,7 +287,7 @@ class Training:
             metrics.BEST_TOP1: self.best[0] if self.best else 0.0,
             metrics.BEST_EPOCH: self.best_epoch,
             metrics.LEARNING_RATE: max(group["lr"] for group in self.machinery.optimizer.param_groups),
-            metrics.STRENGTH: strength_at(self.epoch - 1, self.config.epochs),
+            metrics.STRENGTH: strength_at(self.order.epoch, self.config.epochs),
             metrics.MICRO_BATCH: self.machinery.micro_batch.images,
             metrics.IMAGES_PER_SECOND: train.images / seconds_train,
             metrics.PEAK_MEMORY: peak_memory_bytes(self.machinery.device),
@@ -250,12 +328,30 @@ def cosine_with_warmup(
     warmup_updates = round(min(config.warmup_epochs, config.epochs / 5) * updates_per_epoch)
     return CosineLRScheduler(
         optimizer,
-        t_initial=config.epochs * updates_per_epoch - warmup_updates,
+        t_initial=total_updates(config.epochs, updates_per_epoch) - warmup_updates,
         warmup_t=warmup_updates,
         warmup_lr_init=config.lr / 100,
         warmup_prefix=True,
         t_in_epochs=False,
     )
+
+
+def total_updates(epochs: float, updates_per_epoch: int) -> int:
+    """Updates of a training of so many epochs, at least one."""
+    return max(1, round(epochs * updates_per_epoch))
+
+
+def generators(device: torch.device) -> dict[str, torch.Tensor]:
+    """States of torch's generators that a training on `device` draws from, as tensors on the host."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_generators(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Put them back; one that was saved on a device without a GPU has no state for it."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def cpu_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

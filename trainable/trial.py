@@ -1,7 +1,8 @@
-"""The Ray Trainable: one `step` is one epoch of one trial. Everything it does is in `training` and `checkpoint`."""
+"""The Ray Trainable: one `step` is a step of one trial. Everything it does is in `training` and `checkpoint`."""
 
 import faulthandler
 import gc
+import math
 import shutil
 import signal
 import socket
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 CHECKPOINT_SHARE = 0.02
 """Checkpoints may take this share of a trial's time: then one is written after each epoch, else after several."""
 
-DataKey = tuple[Path | str, int | None, int, Path | None, bool]
+DataKey = tuple[Path | str, int | None, int, Path | None, bool, float | str]
 
 
 class Trial(tune.Trainable):
@@ -40,6 +41,8 @@ class Trial(tune.Trainable):
 
     images: str | None = None
     """The fingerprint of the images that its search is on; None where that doesn't matter."""
+    deadline: float = math.inf
+    """Seconds since 1970, by the driver's clock, after which a step ends with the update that runs."""
     _dataset: tuple[DataKey, Dataset] | None = None
     _checkpoint_s = 0.0
     """What the last checkpoint took, with Ray's copy of it to a storage elsewhere."""
@@ -93,7 +96,7 @@ class Trial(tune.Trainable):
 
         config = TrialConfig.model_validate(self.config)
         dataset = self._open(config)
-        return Training(
+        training = Training(
             config,
             dataset,
             train_rows=dataset.splits.train,
@@ -101,6 +104,8 @@ class Trial(tune.Trainable):
             device=choose_device(),
             cores=self._cores(),
         )
+        training.deadline = self.deadline
+        return training
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over another trial's configuration in the same process."""
@@ -108,7 +113,7 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch; the record says `done` at the full length, and at once where the loss diverged.
+        """One step; the record says `done` at the full length, and at once where the loss diverged.
 
         It asks Ray for a checkpoint where enough time has passed for one to be cheap. Ray also writes one when a trial
         ends or pauses. A process that is told to end (SIGTERM: a machine that is taken back) still finishes its epoch.
@@ -120,7 +125,7 @@ class Trial(tune.Trainable):
         if ray.is_initialized():  # until the step is over, in `ps`, Ray's dashboard and its metrics of processes
             setproctitle(f"ray::{self.trial_name}")
         self.training.seconds_checkpoint, self._held_s = self._held_s, 0.0
-        record = self.training.run_epoch()
+        record = self.training.run_step()
         due = (time.perf_counter() - self._saved_at) * CHECKPOINT_SHARE >= self._checkpoint_s
         self._is_due = (due or self._leaving) and not self.training.done
         now = {TIMESTAMP: time.time()}  # Ray's own has whole seconds
@@ -242,7 +247,14 @@ class Trial(tune.Trainable):
             faulthandler.register(signal.SIGUSR1, open(Path(self.logdir, STACKS), "w"))  # noqa: SIM115 the handler's
 
     def _open(self, config: TrialConfig) -> Dataset:
-        key = (config.data, config.image_size, config.seed, config.cache_dir, config.skip_bad_images)
+        key = (
+            config.data,
+            config.image_size,
+            config.seed,
+            config.cache_dir,
+            config.skip_bad_images,
+            config.select_share,
+        )
         if self._dataset is None or self._dataset[0] != key:
             self._dataset = key, self._check(open_images_of(config, progress=False), config)
         return self._dataset[1]

@@ -4,21 +4,9 @@ import itertools
 import math
 from typing import NamedTuple
 
-from tuning.plan import SearchPlan, architectures_of, halving_epochs
+from tuning.arithmetic import usual_images_per_second
+from tuning.plan import SearchPlan, architectures_of, halving_steps
 
-IMAGES_PER_SECOND = {
-    "resnet18": 30,
-    "resnet34": 15,
-    "resnet50": 12,
-    "resnet101": 7,
-    "resnet152": 5,
-    "vit_small": 40,
-    "deit_small": 40,
-    "swin_tiny": 85,
-}
-"""Training images/s of one CPU core in fp32 at 32 px, for estimates before anything was measured here."""
-UNKNOWN_ARCHITECTURE = 20
-REFERENCE_PIXELS = 32 * 32
 MANY = 1000
 """Trials over which the mean epochs of a trial are taken."""
 
@@ -46,7 +34,8 @@ def expected_budget(plan: SearchPlan, train_images: int, speed: float | None) ->
     Returns:
         None where the plan is bounded by time alone, and nothing tells the speed.
     """
-    limits = [float(plan.epoch_limit)] if plan.epoch_limit is not None else []
+    an_epoch = plan.length / plan.epochs  # in steps
+    limits = [plan.step_limit / an_epoch] if plan.step_limit is not None else []
     if plan.trials is not None:
         limits.append(scheduled_epochs(plan, plan.trials))
     if not limits and plan.time_budget_s is not None and speed is not None:
@@ -61,9 +50,9 @@ def expected_budget(plan: SearchPlan, train_images: int, speed: float | None) ->
 def scheduled_epochs(plan: SearchPlan, trials: int) -> float:
     """Epochs that the scheduler spends on so many trials if each rung lets exactly its share go on."""
     if plan.rungs:
-        return halving_epochs(trials, plan.rungs, plan.reduction_factor)
+        return halving_steps(trials, plan.rungs, plan.reduction_factor) * plan.epochs / plan.length
     if plan.scheduler == "hyperband":
-        return hyperband_epochs(trials, plan.epochs, plan.reduction_factor)
+        return hyperband_epochs(trials, plan.length, plan.reduction_factor)
     return trials * plan.epochs / (2 if plan.scheduler == "median" else 1)
 
 
@@ -86,17 +75,11 @@ def hyperband_epochs(trials: int, epochs: int, factor: float) -> float:
     return total
 
 
-def images_per_second(arch: str) -> float:
-    """Of training on one core at 32 px; a middling figure for an architecture that isn't in the table."""
-    return IMAGES_PER_SECOND.get(arch, UNKNOWN_ARCHITECTURE)
-
-
 def reference_speed(plan: SearchPlan, train_images: int, image_size: int, cores: float) -> float:
-    """Epochs a second on `cores` CPU cores, from reference throughputs: right within a factor of three at best."""
-    architectures = architectures_of(plan.space)
-    seconds_an_image = sum(1 / images_per_second(arch) for arch in architectures)
-    seconds_an_image *= image_size**2 / REFERENCE_PIXELS / len(architectures)
-    return cores / (train_images * seconds_an_image)
+    """Epochs a second on `cores` CPU cores, from the arithmetic: right within a factor of three at best."""
+    shared, architectures = plan.trial_settings, architectures_of(plan.space)
+    seconds = sum(1 / usual_images_per_second(shared | {"arch": arch}, image_size) for arch in architectures)
+    return cores * len(architectures) / (train_images * seconds)
 
 
 def estimated_seconds(plan: SearchPlan, budget: Budget, speed: float) -> float:

@@ -110,7 +110,7 @@ def check_nodes(plan: SearchPlan, slots: Slots, fingerprint: str, console: Conso
 
 def data_opener(plan: SearchPlan) -> Callable[[], str]:
     """What makes the plan's images ready on the machine where it is called, and returns their fingerprint."""
-    return partial(ready_dataset, TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs}))
+    return partial(ready_dataset, TrialConfig.model_validate(plan.trial_settings))
 
 
 def check_data(slots: Slots, open_data: Callable[[], str], fingerprint: str, console: Console) -> None:

@@ -28,21 +28,21 @@ class DecisionLog:
             file.flush()
             os.fsync(file.fileno())
 
-    def keep(self, epochs: Mapping[str, Container[int]]) -> dict[tuple[str, int], int]:
-        """Leave out what a killed search decided before the trial's folder or the epoch's record was written.
+    def keep(self, steps: Mapping[str, Container[float]]) -> dict[tuple[str, float], int]:
+        """Leave out what a killed search decided before the trial's folder or the step's record was written.
 
         Args:
-            epochs: The finished epochs of each trial.
+            steps: The finished steps of each trial.
 
         Returns:
-            Of each (trial, epochs done) at which something was decided, the place of the first such decision.
+            Of each (trial, steps done) at which something was decided, the place of the first such decision.
         """
-        lines = [line for line in read_lines(self.path) if _is_known(line, epochs)]
+        lines = [line for line in map(in_steps, read_lines(self.path)) if _is_known(line, steps)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_text(self.path, text)
-        places: dict[tuple[str, int], int] = {}
+        places: dict[tuple[str, float], int] = {}
         for place, line in enumerate(lines):
-            places.setdefault((line["trial"], line["epochs"]), place)
+            places.setdefault((line["trial"], line["step"]), place)
         return places
 
     def read_new(self) -> list[Decision]:
@@ -53,18 +53,23 @@ class DecisionLog:
             file.seek(self.offset)
             whole, _, _ = file.read().rpartition(b"\n")
         self.offset += len(whole) + 1 if whole else 0
-        return [Decision(**json.loads(line)) for line in whole.splitlines()]
+        return [Decision(**in_steps(json.loads(line))) for line in whole.splitlines()]
 
 
-def _is_known(line: Mapping[str, Any], epochs: Mapping[str, Container[int]]) -> bool:
-    done = line.get("epochs")
-    return line.get("trial") in epochs and (done == 0 or done in epochs[line["trial"]])
+def in_steps(line: dict[str, Any]) -> dict[str, Any]:
+    """A decision as it is written now: earlier versions counted epochs, each of them a step."""
+    return {"step" if name == "epochs" else name: value for name, value in line.items()}
+
+
+def _is_known(line: Mapping[str, Any], steps: Mapping[str, Container[float]]) -> bool:
+    done = line.get("step")
+    return line.get("trial") in steps and (done == 0 or done in steps[line["trial"]])
 
 
 class RungRow(NamedTuple):
     """One rung: trials that reached it, those that went on, the best top-1 there, and the worst that went on."""
 
-    epochs: int
+    step: int
     reached: int
     went_on: int
     best: float
@@ -78,9 +83,9 @@ def rung_table(decisions: Iterable[Decision], rungs: Iterable[int]) -> list[Rung
 
 
 def _rung_rows(decisions: list[Decision], rung: int) -> list[RungRow]:
-    scores = {each.trial: each.score for each in decisions if each.epochs == rung and each.score is not None}
+    scores = {each.trial: each.score for each in decisions if each.step == rung and each.score is not None}
     if not scores:
         return []
-    went_on = {each.trial for each in decisions if each.kind == "promote" and each.epochs == rung}
+    went_on = {each.trial for each in decisions if each.kind == "promote" and each.step == rung}
     worst_on = min((scores[trial] for trial in went_on), default=None)
     return [RungRow(rung, len(scores), len(went_on), max(scores.values()), worst_on)]

@@ -3,7 +3,8 @@
 It knows each trial's configuration and scores and nothing of Ray, so that a search in Ray and its replay on a virtual
 clock decide alike. A trial runs to a rung and pauses there; a free slot starts a new trial, or lets a paused one go on.
 Which of the two, and with what configuration, is a policy's choice: `tuning.halving` or `tuning.freeze_thaw`. The
-engine keeps the budget, carries the choice out, and notes each decision.
+engine keeps the budget, carries the choice out, and notes each decision. It counts in steps: equal parts of the full
+length.
 """
 
 import math
@@ -18,7 +19,8 @@ WORST = 0.0
 
 
 DIVERGED = "its loss diverged"
-"""Why a trial ends that is not worth going on with."""
+NO_TIME = "its next step would end after the time budget"
+"""Why a trial ends before its rung."""
 
 
 class Status(StrEnum):
@@ -31,7 +33,7 @@ class Status(StrEnum):
 
 
 class Action(StrEnum):
-    """What becomes of a trial after an epoch."""
+    """What becomes of a trial after a step."""
 
     CONTINUE = "continue"
     PAUSE = "pause"
@@ -40,20 +42,20 @@ class Action(StrEnum):
 
 @dataclass
 class TrialState:
-    """A trial: its configuration, its score after each epoch, and the rung that it may run to."""
+    """A trial: its configuration, its score after each step, and the rung that it may run to."""
 
     key: str
     config: dict[str, Any]
     target: int
     status: Status = Status.RUNNING
-    curve: dict[int, float] = field(default_factory=dict)
-    epochs: int = 0
-    """Epochs done."""
+    curve: dict[float, float] = field(default_factory=dict)
+    steps: float = 0
+    """Steps done; a fraction if a deadline cut the last one short."""
 
-    def add(self, epoch: int, score: float) -> None:
-        """Note the score after an epoch."""
-        self.curve[epoch] = score
-        self.epochs = max(self.epochs, epoch)
+    def add(self, step: float, score: float) -> None:
+        """Note the score after a step."""
+        self.curve[step] = score
+        self.steps = max(self.steps, step)
 
 
 class Decision(NamedTuple):
@@ -62,13 +64,13 @@ class Decision(NamedTuple):
     kind: Literal["start", "promote", "pause", "stop", "end", "fail"]
     """`stop` ends a trial before its full length, `end` at it."""
     trial: str
-    epochs: int
-    """Epochs done."""
+    step: float
+    """Steps done."""
     reason: str
     target: int | None = None
     """The rung to run to, of `start` and `promote`."""
     score: float | None = None
-    """After the epochs done."""
+    """After the steps done."""
     rank: int | None = None
     """Place among the trials that have reached the rung, from 1."""
     expected_improvement: float | None = None
@@ -90,8 +92,10 @@ class Budget(NamedTuple):
 
     may_start: bool
     """Whether the number of trials and the space have one more."""
-    epochs: float = math.inf
-    """Epochs that no trial has used or is about to use."""
+    steps: float = math.inf
+    """Steps that no trial has used or is about to use."""
+    seconds: float = math.inf
+    """Until the last step has to be done."""
 
 
 class Policy(Protocol):
@@ -112,23 +116,28 @@ class Policy(Protocol):
     def observe(self, key: str, rung: int, score: float) -> None:
         """The trial reached a rung with this score, higher being better."""
 
-    def spend(self, key: str, seconds: float) -> None:
-        """The trial's last epoch took this long."""
+    def spend(self, key: str, seconds: float, step: float) -> None:
+        """The trial's step that ended at `step` took this long."""
 
     def forget(self, key: str) -> None:
         """The trial ended or failed: what it was asked for will not come."""
 
+    def step_seconds(self, config: Mapping[str, Any], step: float = 0) -> float | None:
+        """What the step that follows `step` takes with such a configuration; None if nothing tells."""
+
 
 def rung_levels(first: int, factor: float, longest: int) -> list[int]:
-    """Epochs of the rungs: `first`, `first` x `factor`, ... below `longest`, and `longest` as the last."""
+    """Steps of the rungs: `first`, `first` x `factor`, ... below `longest`, and `longest` as the last."""
     steps = math.ceil(math.log(longest / first, factor)) if first < longest else 0
     return sorted({int(first * factor**step) for step in range(steps) if first * factor**step < longest} | {longest})
 
 
 class Engine:
-    """Decides for at most `trials` trials of together at most `epochs` epochs over `rungs`; notes each decision.
+    """Decides for at most `trials` trials of together at most `steps` steps over `rungs`; notes each decision.
 
     The configurations in `first` (without the space's fixed values) are tried before any that the policy proposes.
+    With `first_in_full` the first trial runs to its full length at once. No step begins that takes longer than the
+    seconds `left`, as far as the policy can tell.
     """
 
     def __init__(
@@ -137,15 +146,19 @@ class Engine:
         rungs: Sequence[int],
         *,
         trials: int = sys.maxsize,
-        epochs: float = math.inf,
+        steps: float = math.inf,
         first: Sequence[Mapping[str, Any]] = (),
+        first_in_full: bool = False,
+        left: Callable[[], float] = lambda: math.inf,
         note: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self.policy = policy
         self.rungs = list(rungs)
         self.most_trials = trials
-        self.most_epochs = epochs
+        self.most_steps = steps
         self.first = list(first)
+        self.first_in_full = first_in_full
+        self.left = left
         self.note = note
         self.trials: dict[str, TrialState] = {}
         self.exhausted = False
@@ -182,9 +195,10 @@ class Engine:
         if config is None:
             self.exhausted = True
             return None
-        self.trials[key] = TrialState(key, config, self.rungs[0])
+        target = self.rungs[-1] if self.first_in_full and not self.trials else self.rungs[0]
+        self.trials[key] = TrialState(key, config, target)
         improvement = move.expected_improvement
-        self.note(Decision("start", key, 0, move.reason, self.rungs[0], expected_improvement=improvement))
+        self.note(Decision("start", key, 0, move.reason, target, expected_improvement=improvement))
         return config
 
     def promote(self) -> None:
@@ -193,37 +207,46 @@ class Engine:
         if move is None or move.key is None:
             raise RuntimeError("no paused trial may go on; ask next_move first")
         trial = self.trials[move.key]
-        trial.target = self.next_rung(trial.epochs)
+        trial.target = self.next_rung(trial.steps)
         trial.status = Status.RUNNING
         self.is_chosen = False
         self.note(self._decision("promote", trial, move.reason, trial.target, move.rank, move.expected_improvement))
 
-    def report(self, key: str, epoch: int, score: float, seconds: float | None = None) -> Action:
-        """A trial finished an epoch; at its rung it pauses, unless it is itself the one that goes on next."""
+    def report(self, key: str, step: float, score: float, seconds: float | None = None) -> Action:
+        """A trial finished a step; at its rung it pauses, unless it is itself the one that goes on next."""
         trial = self.trials[key]
-        again = epoch in trial.curve  # from an older checkpoint, after a failure: the policy knows its score
-        trial.add(epoch, score if math.isfinite(score) else WORST)
+        again = step in trial.curve  # from an older checkpoint, after a failure: the policy knows its score
+        taken = step - max((known for known in trial.curve if known < step), default=0)
+        trial.add(step, score if math.isfinite(score) else WORST)
         self.is_chosen = False
-        if epoch in self.rungs and not again:
-            self.policy.observe(key, epoch, trial.curve[epoch])
+        if step in self.rungs and not again:
+            self.policy.observe(key, int(step), trial.curve[step])
         if seconds is not None:
-            self.policy.spend(key, seconds)
-        if epoch >= self.rungs[-1] or self.closed:
-            self.end(key, "reached its full length" if epoch >= self.rungs[-1] else str(self.closed))
+            self.policy.spend(key, seconds / taken, step)
+        if step >= self.rungs[-1] or self.closed:
+            self.end(key, "reached its full length" if step >= self.rungs[-1] else str(self.closed))
             return Action.STOP
-        if epoch < trial.target:
-            return Action.CONTINUE
+        if step < trial.target:
+            return self._continue_in_time(trial)
         trial.status = Status.PAUSED
         move = self.next_move()
         if move and move.key == key:
             self.promote()
             return Action.CONTINUE
-        self.note(self._decision("pause", trial, f"waits at rung {epoch}"))
+        self.note(self._decision("pause", trial, f"waits at rung {step:g}"))
         return Action.PAUSE
+
+    def _continue_in_time(self, trial: TrialState) -> Action:
+        """A trial below its rung runs on, unless its next step would take longer than there is time."""
+        seconds = self.policy.step_seconds(trial.config, trial.steps)
+        if seconds is None or seconds <= self.left():
+            return Action.CONTINUE
+        self.end(trial.key, NO_TIME)
+        return Action.STOP
 
     def end(self, key: str, reason: str) -> None:
         """The trial will not go on: full length, diverged, or the search is over."""
-        kind: Literal["end", "stop"] = "end" if self.trials[key].epochs >= self.rungs[-1] else "stop"
+        kind: Literal["end", "stop"] = "end" if self.trials[key].steps >= self.rungs[-1] else "stop"
         self._leave(key, Status.ENDED, kind, reason)
 
     def diverge(self, key: str) -> None:
@@ -238,7 +261,7 @@ class Engine:
         self._leave(key, Status.FAILED, "fail", reason)
 
     def close(self, reason: str) -> None:
-        """The search is over: running trials end after their epoch, and nothing new begins."""
+        """The search is over: running trials end after their step, and nothing new begins."""
         self.closed = reason
         self.is_chosen = False
 
@@ -251,29 +274,35 @@ class Engine:
         known(key, config)
         self.first = left
 
-    def relearn(self, key: str, epoch: int, score: float, seconds: float | None = None, diverged: bool = False) -> None:
-        """A trial that was taken up had finished this epoch."""
-        self.trials[key].add(epoch, score)
-        if epoch in self.rungs:
-            self.policy.observe(key, epoch, score)
+    def relearn(
+        self, key: str, step: float, score: float, seconds: float | None = None, diverged: bool = False
+    ) -> None:
+        """A trial that was taken up had finished this step."""
+        trial = self.trials[key]
+        taken = step - trial.steps
+        trial.add(step, score)
+        if step in self.rungs:
+            self.policy.observe(key, int(step), score)
         elif diverged:
-            self.policy.observe(key, self.next_rung(epoch), WORST)
+            self.policy.observe(key, self.next_rung(step), WORST)
         if seconds is not None:
-            self.policy.spend(key, seconds)
+            self.policy.spend(key, seconds / taken, step)
 
-    def settle(self, key: str, saved: int | None) -> Status:
+    def settle(self, key: str, saved: float | None) -> Status:
         """A trial that was taken up waits at its rung, runs on to its next one, or has ended; returns which.
 
         Args:
             key: Of the trial.
-            saved: The epoch from which it can go on; None where it can't. What was finished after it is trained again.
+            saved: The step from which it can go on; None where it can't. What was finished after it is trained again.
         """
         trial = self.trials[key]
         self.is_chosen = False
-        if saved is not None and (saved < trial.epochs or trial.epochs not in self.rungs):
+        runs_in_full = self.first_in_full and key == next(iter(self.trials)) and trial.steps < self.rungs[-1]
+        if saved is not None and (saved < trial.steps or trial.steps not in self.rungs or runs_in_full):
             trial.status = Status.RUNNING
-            trial.target = trial.epochs if trial.epochs in self.rungs else self.next_rung(trial.epochs)
-        elif saved is None or trial.epochs >= self.rungs[-1]:
+            trial.target = int(trial.steps) if trial.steps in self.rungs else self.next_rung(trial.steps)
+            trial.target = self.rungs[-1] if runs_in_full else trial.target
+        elif saved is None or trial.steps >= self.rungs[-1]:
             trial.status = Status.ENDED
             self.policy.forget(key)
         else:
@@ -285,24 +314,31 @@ class Engine:
         waiting = [trial for trial in self.trials.values() if trial.status is Status.PAUSED]
         return max(waiting, key=self._doubt).key if waiting else None
 
-    def _doubt(self, trial: TrialState) -> tuple[float, int]:
-        at_rung = [other.curve[trial.epochs] for other in self.trials.values() if trial.epochs in other.curve]
-        better = sum(score > trial.curve[trial.epochs] for score in at_rung)
-        return better / len(at_rung), -trial.epochs
+    def _doubt(self, trial: TrialState) -> tuple[float, float]:
+        at_rung = [other.curve[trial.steps] for other in self.trials.values() if trial.steps in other.curve]
+        better = sum(score > trial.curve[trial.steps] for score in at_rung)
+        return better / len(at_rung), -trial.steps
 
-    def next_rung(self, epochs: int) -> int:
-        """The first rung above `epochs`."""
-        return next(rung for rung in self.rungs if rung > epochs)
+    def next_rung(self, steps: float) -> int:
+        """The first rung above `steps`."""
+        return next(rung for rung in self.rungs if rung > steps)
 
     def _choose(self) -> Move | None:
         if self.closed:
             return None
-        used = sum(t.target if t.status is Status.RUNNING else t.epochs for t in self.trials.values())
-        left = self.most_epochs - used
+        used = sum(t.target if t.status is Status.RUNNING else t.steps for t in self.trials.values())
+        left, seconds = self.most_steps - used, self.left()
         may_start = len(self.trials) < self.most_trials and not self.exhausted and left >= self.rungs[0]
-        if self.first and may_start:
-            return Move(None, "one of the configurations to be tried first")
-        return self.policy.choose(self.trials, Budget(may_start, left))
+        while self.first and may_start:
+            if self._fits_in(seconds, self.first[0]):
+                return Move(None, "one of the configurations to be tried first")
+            self.first.pop(0)
+        return self.policy.choose(self.trials, Budget(may_start, left, seconds))
+
+    def _fits_in(self, seconds: float, config: Mapping[str, Any]) -> bool:
+        """Whether the configuration can reach the first rung in time; the first of all is tried in any case."""
+        step_seconds = self.policy.step_seconds(config)
+        return not self.trials or step_seconds is None or step_seconds * self.rungs[0] <= seconds
 
     def _leave(self, key: str, status: Status, kind: Literal["end", "stop", "fail"], reason: str) -> None:
         trial = self.trials[key]
@@ -322,5 +358,5 @@ class Engine:
         rank: int | None = None,
         expected_improvement: float | None = None,
     ) -> Decision:
-        score = trial.curve.get(trial.epochs)
-        return Decision(kind, trial.key, trial.epochs, reason, target, score, rank, expected_improvement)
+        score = trial.curve.get(trial.steps)
+        return Decision(kind, trial.key, trial.steps, reason, target, score, rank, expected_improvement)

@@ -44,6 +44,7 @@ class Executor:
         earlier: Sequence[Earlier] = (),
         retries: int = 0,
         say: Callable[[str], None] = lambda text: None,
+        deadline: float = math.inf,
     ) -> None:
         self.plan = plan
         self.slots = slots
@@ -71,10 +72,11 @@ class Executor:
         """The reason of the failures that ended the search."""
         self.log = DecisionLog(plan.folder)
         self.study = StudyLog(plan.name, plan.space, new_journal(plan.folder))
-        self.engine = make_engine(plan, earlier, self.log.add)
+        self.deadline = deadline
+        """Seconds since 1970 at which the last step has to be done."""
+        self.engine = make_engine(plan, earlier, self.log.add, lambda: self.deadline - time.time())
         if past:
             self._take_up(past)
-        self.deadline = time.monotonic() + (plan.time_budget_s or math.inf)
 
     @property
     def has_free_slot(self) -> bool:
@@ -116,28 +118,29 @@ class Executor:
         return move.key
 
     def report(self, key: str, record: dict[str, Any]) -> Action:
-        """A trial finished an epoch."""
+        """A trial finished a step, or was cut short by the deadline."""
         self.look_at_the_clock()
-        epoch, score = record[metrics.EPOCH], record.get(metrics.SCORE, math.nan)
-        again = epoch in self.engine.trials[key].curve
-        action = self.engine.report(key, epoch, score, metrics.epoch_seconds(record))
+        step, score = metrics.step_of(record), metrics.rank_score(record)
+        again = step in self.engine.trials[key].curve
+        action = self.engine.report(key, step, score, metrics.epoch_seconds(record))
         if not again:
             del self.failures[key]
             self.excused.discard(key)
-            self.study.report(key, epoch, self.engine.trials[key].curve[epoch])
+            if step == int(step):  # Optuna takes whole ones only
+                self.study.report(key, int(step), self.engine.trials[key].curve[step])
         if action is not Action.CONTINUE and not self.stopped_by:
             self.failed.clear()
         return action
 
     def look_at_the_clock(self) -> None:
-        """Close the search once its time is up: epochs that run then are still finished and kept."""
-        if time.monotonic() > self.deadline and not self.engine.closed:
+        """Close the search once its time is up: what runs then ends with its update, and is kept."""
+        if time.time() >= self.deadline and not self.engine.closed:
             self.engine.close(TIME_IS_UP)
 
     def close(self, key: str, record: dict[str, Any] | None) -> None:
         """A trial left Ray: it reached its full length, diverged, or the search is over."""
         trial = self.engine.trials[key]
-        if record and record.get(metrics.EPOCH) is not None and record[metrics.EPOCH] not in trial.curve:
+        if record and record.get(metrics.EPOCH) is not None and metrics.step_of(record) not in trial.curve:
             self.report(key, record)
         if record and record.get(metrics.DIVERGED):
             self.engine.diverge(key)
@@ -216,8 +219,8 @@ class Executor:
     def _end(self, key: str) -> None:
         trial = self.engine.trials[key]
         self.engine.end(key, self.engine.closed or SEARCH_OVER)
-        complete = trial.epochs >= self.plan.epochs
-        self.study.end(key, OptunaState.COMPLETE if complete else OptunaState.PRUNED, trial.curve.get(trial.epochs))
+        complete = trial.steps >= self.plan.length
+        self.study.end(key, OptunaState.COMPLETE if complete else OptunaState.PRUNED, trial.curve.get(trial.steps))
 
     def _take_up(self, past: Sequence[PastTrial]) -> None:
         """Put the trials of an interrupted search back, in the order in which it learned what is known of them."""
@@ -227,11 +230,11 @@ class Executor:
         for key in [key for key in trials if (key, 0) not in order]:
             order[key, 0] = 1 + max(order.values(), default=-1)  # the line of its start was lost
             self.log.add(Decision("start", key, 0, "known from its folder", self.engine.rungs[0]))
-        for key, epoch in known_in_order(curves, order):
-            if epoch:
-                record = trials[key].records[epoch]
+        for key, step in known_in_order(curves, order):
+            if step:
+                record = trials[key].records[step]
                 diverged = bool(record.get(metrics.DIVERGED))
-                self.engine.relearn(key, epoch, curves[key][epoch], metrics.epoch_seconds(record), diverged)
+                self.engine.relearn(key, step, curves[key][step], metrics.epoch_seconds(record), diverged)
             else:
                 self.engine.take_up(key, trials[key].own_values(self.plan))
         for key, trial in trials.items():
@@ -239,25 +242,25 @@ class Executor:
             self.waiting += [key] if status is Status.RUNNING else []
             self.away |= {key} if status is Status.PAUSED else set()
             ended = status is Status.ENDED
-            state = trial.state_in_study(self.plan.epochs) if ended else OptunaState.RUNNING
+            state = trial.state_in_study(self.plan.length) if ended else OptunaState.RUNNING
             self.study.put_back(key, self.engine.trials[key].config, curves[key], state)
 
 
 def known_in_order(
-    curves: Mapping[str, Mapping[int, float]], order: Mapping[tuple[str, int], int]
-) -> list[tuple[str, int]]:
-    """Each trial's start (as epoch 0) and its epochs, as the search learned them.
+    curves: Mapping[str, Mapping[float, float]], order: Mapping[tuple[str, float], int]
+) -> list[tuple[str, float]]:
+    """Each trial's start (as step 0) and its steps, as the search learned them.
 
     Args:
-        curves: Score of each trial after each epoch.
-        order: Place among the decisions of (trial, epochs done) at which one was made.
+        curves: Score of each trial after each step.
+        order: Place among the decisions of (trial, steps done) at which one was made.
     """
-    places: dict[tuple[str, int], tuple[int, int]] = {}
+    places: dict[tuple[str, float], tuple[int, float]] = {}
     last = 1 + max(order.values(), default=-1)
     for key, curve in curves.items():
         place = last
-        for epoch in sorted(curve, reverse=True):  # an epoch that decided nothing is placed before the next that did
-            place = order.get((key, epoch), place)
-            places[key, epoch] = place, epoch
+        for step in sorted(curve, reverse=True):  # a step that decided nothing is placed before the next that did
+            place = order.get((key, step), place)
+            places[key, step] = place, step
         places[key, 0] = min(order[key, 0], place), 0
     return sorted(places, key=lambda each: places[each])

@@ -1,9 +1,10 @@
 """Freeze-thaw search (Swersky, Snoek and Adams 2014): one model decides what to start and what to go on with.
 
 A free slot looks at random new configurations and at the best paused trials, all at the same horizon: twice the
-farthest epoch that any trial has reached, at most the full length. The largest expected improvement over the best
-result so far wins, per second that an epoch is expected to take where the search has a time budget: a new trial runs to
-the first rung, a paused one goes on to its next. One choice in ten is a random new trial.
+farthest step that any trial has reached, at most the full length; with a time budget at most what each can still reach
+in the time left. The largest expected improvement over the best result so far wins, by what a step costs: its seconds
+with a time budget, else its arithmetic. A new trial runs to the first rung, a paused one continues to its next. One
+choice in ten is a random new trial.
 """
 
 import itertools
@@ -17,7 +18,7 @@ import numpy as np
 from search_spaces import Space, cardinality, encode, sample, start_point
 from tuning.curve_model import MOST_POINTS, CurveModel, Floats, expected_improvement, normal_scores
 from tuning.engine import Budget, Move, Status, TrialState
-from tuning.epoch_cost import EpochCost
+from tuning.step_cost import StepCost
 from tuning.warm_start import Earlier
 
 ENOUGH = 8
@@ -33,7 +34,7 @@ MOST_PAUSED = 100
 LOOKED_AT = 50
 """Candidates that are looked at together, the most promising first."""
 HORIZON = 2
-"""How far ahead trials are compared, as a multiple of the farthest epoch reached."""
+"""How far ahead trials are compared, as a multiple of the farthest step reached."""
 
 HERE, ELSEWHERE = 0.0, 1.0
 """The model's column that tells this search from earlier ones whose scores don't compare."""
@@ -58,13 +59,19 @@ class FreezeThaw:
     """The policy. Each choice follows from the seed and from what is known, not from how often it was asked."""
 
     def __init__(
-        self, space: Space, rungs: Sequence[int], seed: int, *, earlier: Sequence[Earlier] = (), by_time: bool = False
+        self,
+        space: Space,
+        rungs: Sequence[int],
+        seed: int,
+        *,
+        earlier: Sequence[Earlier] = (),
+        cost: StepCost | None = None,
     ) -> None:
         self.space = space
         self.rungs = list(rungs)
         self.seed = seed
         self.size = cardinality(space)
-        self.cost = EpochCost() if by_time else None
+        self.cost = cost or StepCost(None, self.rungs[-1], measured=False)
         self.points: dict[str, list[float]] = {}
         """Each trial's place in the unit cube, also of the earlier ones."""
         self.configs: dict[str, dict[str, Any]] = {}
@@ -83,17 +90,17 @@ class FreezeThaw:
         self.model = CurveModel(max(ENOUGH, len(self.results) + len(self.elsewhere)))
 
     def choose(self, trials: Mapping[str, TrialState], budget: Budget) -> Move | None:
-        """The move of the largest expected improvement that the epochs reach."""
+        """The move of the largest expected improvement that the steps and the seconds reach."""
         paused = self._going_on(trials.values(), budget)
         running = [trial for trial in trials.values() if trial.status is Status.RUNNING]
         moves = len(self.results) + len(running)
-        fresh = self._fresh() if budget.may_start else []
+        fresh = self._in_time(self._fresh(), budget.seconds) if budget.may_start else []
         known = len(self.results) + len(self.elsewhere)
         if fresh and (known < ENOUGH or moves % RANDOM_EVERY == RANDOM_EVERY - 1):
             self.next = fresh[0].config if trials else {**self.space.fixed, **start_point(self.space)}
             return Move(None, "drawn at random" if trials else "the space's starting point")
         if known and (fresh or paused):
-            return self._best(fresh, paused, running)
+            return self._best(fresh, paused, running, budget.seconds)
         return None
 
     def propose(self, key: str) -> dict[str, Any] | None:
@@ -115,10 +122,13 @@ class FreezeThaw:
         """Note a result."""
         self.results.append(Result(key, rung, score))
 
-    def spend(self, key: str, seconds: float) -> None:
-        """Note what an epoch of such a configuration costs."""
-        if self.cost is not None:
-            self.cost.add(self.configs[key], seconds)
+    def spend(self, key: str, seconds: float, step: float) -> None:
+        """Note what a step of such a configuration costs."""
+        self.cost.add(self.configs[key], seconds, step)
+
+    def step_seconds(self, config: Mapping[str, Any], step: float = 0) -> float | None:
+        """As the steps so far, and the arithmetic, tell."""
+        return self.cost.of_step({**self.space.fixed, **config}, step)
 
     def forget(self, key: str) -> None:
         """What a trial left stays known."""
@@ -129,22 +139,38 @@ class FreezeThaw:
         results = self.results if trial.compares else self.elsewhere
         results.extend(Result(trial.name, rung, trial.curve[rung]) for rung in self.rungs if rung in trial.curve)
 
-    def _best(self, fresh: list[Candidate], paused: list[TrialState], running: list[TrialState]) -> Move:
+    def _best(
+        self, fresh: list[Candidate], paused: list[TrialState], running: list[TrialState], seconds: float
+    ) -> Move:
         """The candidate of the largest expected improvement; the model is conditioned on all that is known and runs."""
         best = self._fit()
-        horizon = self._horizon()
         points = [each.point for each in fresh] + [self.points[trial.key] for trial in paused]
-        rows = np.array([self._row(point, HERE, horizon) for point in points])
-        costs = np.ones(len(rows))
-        if self.cost is not None:
-            costs = self.cost.predict([each.config for each in fresh] + [trial.config for trial in paused])
+        costs = self.cost.predict([each.config for each in fresh] + [trial.config for trial in paused])
+        steps = np.array([0.0] * len(fresh) + [trial.steps for trial in paused])
+        horizons = self._horizons(steps, costs, seconds)
+        rows = np.array([self._row(point, HERE, at) for point, at in zip(points, horizons, strict=True)])
         winner, gain = self._winner(rows, costs, best, running)
         if winner < len(fresh):
             self.next = fresh[winner].config
             return Move(None, f"the most promising of {len(fresh)} new and {len(paused)} paused", None, gain)
         trial = paused[winner - len(fresh)]
-        rank = 1 + sum(each.rung == trial.epochs and each.score > trial.curve[each.rung] for each in self.results)
+        rank = 1 + sum(each.rung == trial.steps and each.score > trial.curve[each.rung] for each in self.results)
         return Move(trial.key, f"more promising than {len(fresh)} new and {len(paused) - 1} paused", rank, gain)
+
+    def _horizons(self, steps: Floats, costs: Floats, seconds: float) -> list[float]:
+        """The step at which each candidate is looked at, given the steps it has done and what one costs."""
+        usual = self._horizon()
+        if not self.cost.is_absolute or math.isinf(seconds):
+            return [usual] * len(steps)
+        reached = steps + np.floor(seconds / costs)
+        return np.clip(np.minimum(usual, reached), self.rungs[0], self.rungs[-1]).tolist()
+
+    def _in_time(self, fresh: list[Candidate], seconds: float) -> list[Candidate]:
+        """Those that reach the first rung in the seconds that are left; all if nothing tells."""
+        if not self.cost.is_absolute or math.isinf(seconds) or not fresh:
+            return fresh
+        costs = self.cost.predict([each.config for each in fresh])
+        return [each for each, cost in zip(fresh, costs, strict=True) if cost * self.rungs[0] <= seconds]
 
     def _winner(self, rows: Floats, costs: Floats, best: float, running: list[TrialState]) -> tuple[int, float]:
         """Place among `rows` of the largest expected improvement by cost, and that improvement.
@@ -192,21 +218,25 @@ class FreezeThaw:
         scores = np.array([score for _, score in [*here, *there]])
         return np.array(rows), scores, max((score for _, score in here), default=0.0)
 
-    def _row(self, point: list[float], where: float, epoch: int) -> list[float]:
-        """A place in the model: the configuration, which search, and the epoch on a logarithmic axis to the longest."""
+    def _row(self, point: list[float], where: float, step: float) -> list[float]:
+        """A place in the model: the configuration, which search, and the step on a logarithmic axis to the longest."""
         longest = self.rungs[-1]
-        place = math.log(epoch) / math.log(longest) if longest > 1 else 1.0
+        place = math.log(step) / math.log(longest) if longest > 1 else 1.0
         return [*point, where, place] if self.elsewhere else [*point, place]
 
     def _going_on(self, trials: Iterable[TrialState], budget: Budget) -> list[TrialState]:
-        """The paused trials whose next rung the epochs reach: of each rung the `MOST_PAUSED` best."""
-        waiting = [trial for trial in trials if trial.status is Status.PAUSED]
+        """The paused trials whose next step the budget reaches: of each rung the `MOST_PAUSED` best."""
+        waiting = [trial for trial in trials if trial.status is Status.PAUSED and self._continues(trial, budget)]
         best: list[TrialState] = []
         for rung, further in itertools.pairwise(self.rungs):
-            if further - rung <= budget.epochs:
-                at_rung = [trial for trial in waiting if trial.epochs == rung]
+            if further - rung <= budget.steps:
+                at_rung = [trial for trial in waiting if trial.steps == rung]
                 best += sorted(at_rung, key=lambda trial: -trial.curve[rung])[:MOST_PAUSED]
         return best
+
+    def _continues(self, trial: TrialState, budget: Budget) -> bool:
+        seconds = self.step_seconds(trial.config, trial.steps)
+        return seconds is None or seconds <= budget.seconds
 
     def _fresh(self) -> list[Candidate]:
         """Random configurations that no trial has had, all different; fewer where the space has no more."""

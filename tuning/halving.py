@@ -8,6 +8,7 @@ from typing import Any
 
 from tuning.engine import Budget, Move, Status, TrialState
 from tuning.sampler import RungSampler
+from tuning.step_cost import StepCost
 
 
 def promotable(trials: Iterable[TrialState], rungs: Sequence[int], factor: float) -> tuple[TrialState, int] | None:
@@ -20,7 +21,7 @@ def promotable(trials: Iterable[TrialState], rungs: Sequence[int], factor: float
     for rung in reversed(rungs[:-1]):
         reached = sorted((trial for trial in trials if rung in trial.curve), key=lambda trial: -trial.curve[rung])
         for rank, trial in enumerate(reached[: int(len(reached) / factor)], start=1):
-            if trial.status is Status.PAUSED and trial.epochs == rung:
+            if trial.status is Status.PAUSED and trial.steps == rung:
                 return trial, rank
     return None
 
@@ -28,40 +29,53 @@ def promotable(trials: Iterable[TrialState], rungs: Sequence[int], factor: float
 class Halving:
     """The policy: promote whoever may go on, else start a trial that the sampler proposes."""
 
-    def __init__(self, sampler: RungSampler, rungs: Sequence[int], factor: float) -> None:
+    def __init__(self, sampler: RungSampler, rungs: Sequence[int], factor: float, cost: StepCost | None = None) -> None:
         self.sampler = sampler
         self.rungs = list(rungs)
         self.factor = factor
+        self.cost = cost or StepCost(None, self.rungs[-1], measured=False)
+        self.configs: dict[str, dict[str, Any]] = {}
 
     def choose(self, trials: Mapping[str, TrialState], budget: Budget) -> Move | None:
-        """Promotions first, as far as the epochs reach."""
+        """Promotions first, as far as the steps and the seconds reach."""
         choice = promotable(trials.values(), self.rungs, self.factor)
         if choice is not None:
             trial, rank = choice
-            rung = trial.epochs
-            if self.rungs[self.rungs.index(rung) + 1] - rung <= budget.epochs:
+            rung, seconds = int(trial.steps), self.step_seconds(trial.config, trial.steps)
+            in_time = seconds is None or seconds <= budget.seconds
+            if in_time and self.rungs[self.rungs.index(rung) + 1] - rung <= budget.steps:
                 reached = sum(rung in other.curve for other in trials.values())
                 return Move(trial.key, f"in the top 1/{self.factor:g} of the {reached} that reached rung {rung}", rank)
         return Move(None, "a slot is free and no paused trial may go on") if budget.may_start else None
 
     def propose(self, key: str) -> dict[str, Any] | None:
         """Ask the sampler."""
-        return self.sampler.propose(key)
+        config = self.sampler.propose(key)
+        if config is not None:
+            self.configs[key] = config
+        return config
 
     def learn(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Tell the sampler of a trial from elsewhere."""
-        return self.sampler.learn(key, values)
+        self.configs[key] = self.sampler.learn(key, values)
+        return self.configs[key]
 
     def take_up(self, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Tell the sampler of a trial that it had proposed before an interruption."""
-        return self.sampler.take_up(key, values)
+        self.configs[key] = self.sampler.take_up(key, values)
+        return self.configs[key]
 
     def observe(self, key: str, rung: int, score: float) -> None:
         """Tell the sampler."""
         self.sampler.observe(key, rung, score)
 
-    def spend(self, key: str, seconds: float) -> None:
-        """What an epoch costs plays no part."""
+    def spend(self, key: str, seconds: float, step: float) -> None:
+        """Note what a step of such a configuration costs."""
+        self.cost.add(self.configs[key], seconds, step)
+
+    def step_seconds(self, config: Mapping[str, Any], step: float = 0) -> float | None:
+        """As the steps so far, and the arithmetic, tell."""
+        return self.cost.of_step(config, step)
 
     def forget(self, key: str) -> None:
         """Tell the sampler."""

@@ -40,7 +40,7 @@ def print_standing(standing: Standing | None, experiment: Experiment) -> None:
     print(f"{'trials':8} {standing.trials}, {standing.epochs} epochs together")
     if (best := standing.best) is not None:
         name, epoch = printable(best["trial_name"]), best[metrics.EPOCH]
-        print(f"{'best':8} {best[metrics.SCORE]:.1%} by {name} at epoch {epoch}")
+        print(f"{'best':8} {best[metrics.SCORE]:.1%} by {name} at epoch {epoch:g}")
     if experiment.has_ensemble:
         print(f"{'ensemble':8} is there; bring it home by: python -m tuning.jobs fetch {experiment.name}")
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from search_spaces import names
 from trainable.config import DataOn, Policy, Precision
-from tuning.plan import Sampler, Scheduler, Search, WandbMode
+from tuning.plan import RefitMode, Sampler, Scheduler, Search, WandbMode
 
 SEARCH, SLOTS, DATA, TRAINING, EXPERIMENT = "Search", "Resources", "Data", "Training", "Experiment"
 
@@ -42,9 +42,30 @@ Trials = Annotated[
     int | None,
     _option(SEARCH, "Configurations to try. [8 on the digits, else 20; as many as a given budget buys]", min=1),
 ]
-Epochs = Annotated[int | None, _option(SEARCH, "Epochs of a full training. [4 on the digits, else 30]", min=1)]
+Epochs = Annotated[
+    float | None,
+    _option(
+        SEARCH,
+        "Epochs of a full training, whole or not. [what the time budget has room for; without one 30, 4 on the digits]",
+        min=0.001,
+    ),
+]
+StepUpdates = Annotated[
+    int | None,
+    _option(
+        SEARCH,
+        "Updates between two scores of a trial. [an epoch; a part of one that takes long, several that are short]",
+        min=1,
+    ),
+]
 TimeBudget = Annotated[
-    str | None, _option(SEARCH, "End after 30m, 2h, 1h30m. [3m30s on the digits, else none]", metavar="TIME")
+    str | None,
+    _option(
+        SEARCH,
+        "A deadline: from this command to the last file of ensemble and report, such as 5m, 2h, 1h30m. "
+        "[3m30s on the digits, else none]",
+        metavar="TIME",
+    ),
 ]
 EpochBudget = Annotated[int | None, _option(SEARCH, "End after so many epochs of all trials together.", min=1)]
 SearchName = Annotated[
@@ -68,7 +89,7 @@ ReductionFactor = Annotated[
 ]
 FirstRung = Annotated[
     int | None,
-    _option(SEARCH, "Epochs before a trial may pause, be ended early, or copied. [2 of 10 or more, else 1]", min=1),
+    _option(SEARCH, "Steps before a trial may pause, be ended early, or copied. [2 of 10 or more, else 1]", min=1),
 ]
 WarmStart = Annotated[
     list[str] | None,
@@ -129,6 +150,14 @@ CacheSize = Annotated[
         metavar="SIZE",
     ),
 ]
+SelectShare = Annotated[
+    float | None,
+    _option(
+        DATA,
+        "Share of the training images that decides and isn't trained on. [5 % of many, up to 20 % of few]",
+        metavar="SHARE",
+    ),
+]
 SkipBadImages = Annotated[bool, _option(DATA, "Go on without images that can't be decoded.", "--skip-bad-images")]
 
 Pretrained = Annotated[
@@ -186,6 +215,14 @@ MaxSize = Annotated[
     str,
     _option(
         EXPERIMENT, "Where checkpoints take more, the least promising paused trials end. 0: no limit.", metavar="SIZE"
+    ),
+]
+Refit = Annotated[
+    RefitMode,
+    _option(
+        EXPERIMENT,
+        "Train the members again on train and select: auto if the time budget has room for it.",
+        "--refit",
     ),
 ]
 KeepWeights = Annotated[int, _option(EXPERIMENT, "Keep the weights of this many best trials.", min=1)]

@@ -1,18 +1,25 @@
 """The plan as a person reads it before the search starts, and all that `--dry-run` prints."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces import Space, describe
+from search_spaces import Choice, Space, describe
+from search_spaces.space import applies
+from tuning.arithmetic import usual_images_per_second
 from tuning.budget import estimated_seconds, expected_budget, reference_speed
-from tuning.data import Source
-from tuning.plan import SearchPlan, clock
+from tuning.data import Source, apart_text
+from tuning.plan import SearchPlan, architectures_of, clock
 from tuning.resources import Hardware, Slots
+from tuning.step_cost import GEOMETRY
 
 SHOWN_FIRST = 4
 """So many of the first configurations are told."""
+SHOWN_COSTS = 10
+"""So many of the architectures and geometries."""
 MANY_SLOTS = 100
 PACE_S = 0.2
 """Of a result the driver needs so many seconds with freeze-thaw and thousands of trials (docs/scaling.md)."""
@@ -45,6 +52,12 @@ def print_overview(
     if plan.space.fixed:
         console.print("fixed: " + ", ".join(f"{name} = {value}" for name, value in plan.space.fixed.items()))
     console.print(f"[bold]plan[/] {plan_line(plan)}", highlight=False, soft_wrap=True)
+    if source.image_size and source.train_images and not hardware.gpu_bytes:
+        costs = costs_line(plan, source.image_size, source.train_images, slots)
+        console.print(f"[bold]a step[/] {costs}", highlight=False, soft_wrap=True)
+    if source.select_images:
+        decides = f"{source.select_images:,} images decide: {apart_text(source.select_images)}"
+        console.print(f"[bold]select[/] {decides}", highlight=False, soft_wrap=True)
     if note:
         console.print(f"[bold]note[/] {note}", highlight=False, soft_wrap=True)
     if plan.first:
@@ -58,18 +71,59 @@ def print_overview(
 def plan_line(plan: SearchPlan) -> str:
     """Trials, what decides, and where the search ends."""
     trials = "trials" if plan.trials is None else f"{plan.trials} trials"
-    parts = [f"{trials} of up to {plan.epochs} epochs"]
+    parts = [f"{trials} of up to {length_text(plan)}"]
+    parts += ["the first one in full"] if plan.first_in_full else []
+    rungs = f"rungs at {', '.join(f'{rung * plan.epochs / plan.length:.3g}' for rung in plan.rungs)} epochs"
     if plan.scheduler == "freeze-thaw":
-        parts.append(f"freeze-thaw search, rungs at {plan.rungs} epochs")
+        parts.append(f"freeze-thaw search, {rungs}")
     else:
         share = f"top 1/{plan.reduction_factor:g}"
         parts += [f"{plan.sampler} sampler", f"{plan.scheduler} scheduler"]
-        parts += [f"rungs at {plan.rungs} epochs", f"{share} go on"] if plan.rungs else []
-        parts += [f"{share} of a bracket go on"] if plan.scheduler == "hyperband" else []
-    parts += [f"at most {plan.epoch_limit} epochs"] if plan.epoch_limit else []
-    parts += [f"at most {clock(plan.time_budget_s)}"] if plan.time_budget_s else []
+        parts += [rungs, f"{share} continue"] if plan.rungs else []
+        parts += [f"{share} of a bracket continue"] if plan.scheduler == "hyperband" else []
+    limit = plan.step_limit and plan.step_limit * plan.epochs / plan.length
+    parts += [f"at most {limit:.0f} epochs"] if limit else []
+    parts += [time_text(plan)] if plan.time_budget_s else []
     parts += [f"warm start from {', '.join(folder.name for folder in plan.warm_start)}"] if plan.warm_start else []
     return ", ".join([*parts, f"seed {plan.seed}"])
+
+
+def length_text(plan: SearchPlan) -> str:
+    """`12 epochs`, or `1.5 epochs in 8 steps`."""
+    epochs = f"{plan.epochs:.3g} epoch{'s' * (plan.epochs != 1)}"
+    return epochs if plan.length == plan.epochs else f"{epochs} in {plan.length} steps"
+
+
+def time_text(plan: SearchPlan) -> str:
+    """The deadline, and what of it is kept back."""
+    kept = f", of which {clock(plan.reserve_s)} are kept for export and report" if plan.reserve_s else ""
+    return f"all done within {clock(plan.time_budget_s or 0)}{kept}"
+
+
+def costs_line(plan: SearchPlan, image_size: int, train_images: int, slots: Slots | None) -> str:
+    """Seconds of a step of each architecture and geometry in a slot, roughly, the cheapest first."""
+    cores, images = (slots.cpus_per_trial if slots else 1), plan.epochs * train_images / plan.length
+    costs = {text: images / (usual_images_per_second(config, image_size) * cores) for text, config in geometries(plan)}
+    told = [f"{text} {seconds:.2g} s" for text, seconds in sorted(costs.items(), key=lambda each: each[1])]
+    return f"roughly {'; '.join(told[:SHOWN_COSTS])}{'; ...' if len(told) > SHOWN_COSTS else ''}"
+
+
+def geometries(plan: SearchPlan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each architecture of the space with each geometry that it may have, in words, and as a configuration."""
+    dimensions = [each for each in plan.space.dimensions if each.name in GEOMETRY and isinstance(each, Choice)]
+    for arch in architectures_of(plan.space):
+        config = plan.trial_settings | {"arch": arch}
+        there = [each for each in dimensions if applies(each, config)]
+        for values in itertools.product(*(each.values for each in there)):
+            own = dict(zip((each.name for each in there), values, strict=True))
+            yield " ".join([arch, *(geometry_text(name, value) for name, value in own.items())]).strip(), config | own
+
+
+def geometry_text(name: str, value: Any) -> str:
+    """`stem full`, `growing`."""
+    if name == "progressive_resize":
+        return "growing" if value else "whole"
+    return f"{name.removesuffix('_size')} {value}"
 
 
 def first_line(first: list[dict[str, Any]]) -> str:
@@ -96,7 +150,7 @@ def resources_line(hardware: Hardware, slots: Slots | None) -> str:
     if slots is None:
         return f"{there}; each trial's share of a GPU is measured at the start"
     return (
-        f"{there}; {slots.concurrent} trials at once ({slots.reason}), each with {slots.cpus_per_trial:g} of the cores"
+        f"{there}; {slots.concurrent} trial{'s' * (slots.concurrent > 1)} at once ({slots.reason}), each with {slots.cpus_per_trial:g} of the cores"
         + (f" and {slots.gpus_per_trial:.3g} GPU" if slots.gpus_per_trial else "")
     )
 

@@ -24,6 +24,8 @@ from tuning.storage import RESULTS, cut_half_line, read_lines
 if TYPE_CHECKING:
     from trainable.address import Place
 
+LENGTH = ("epochs", "steps")
+"""What of a configuration the plan says beside its `trial`."""
 PARAMS, FAILURE = "params.json", "failure.txt"
 """A trial's configuration, and why it failed for good: the reason in the first line, then the tail of its log."""
 
@@ -35,10 +37,10 @@ class PastTrial(NamedTuple):
     """Ray's id of it."""
     folder: Path
     config: dict[str, Any]
-    records: dict[int, dict[str, Any]]
-    """Of each epoch, in order; of one that was trained again, the last."""
-    saved: int | None
-    """The epoch of its newest checkpoint, from which it can go on: 0 where none was written; None where it is gone."""
+    records: dict[float, dict[str, Any]]
+    """Of each step, in order; of one that was trained again, the last."""
+    saved: float | None
+    """The step of its newest checkpoint, from which it can go on: 0 where none was written; None where it is gone."""
     failed: bool
     kept: "Place"
     """Where its checkpoints are: `folder`, or its folder in the search's storage."""
@@ -49,14 +51,14 @@ class PastTrial(NamedTuple):
         return int(self.folder.name.split("-")[0])
 
     @property
-    def curve(self) -> dict[int, float]:
-        """Score after each epoch; the worst where a record has none, or one that is no number."""
-        scores = {epoch: record.get(metrics.SCORE, math.nan) for epoch, record in self.records.items()}
-        return {epoch: score if math.isfinite(score) else WORST for epoch, score in scores.items()}
+    def curve(self) -> dict[float, float]:
+        """Score after each step, as decisions compare it; the worst if a record has none, or one that is no number."""
+        scores = {step: metrics.rank_score(record) for step, record in self.records.items()}
+        return {step: score if math.isfinite(score) else WORST for step, score in scores.items()}
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss was no number at its last epoch."""
+        """Whether its loss was no number at its last step."""
         return bool(self.records) and bool(list(self.records.values())[-1].get(metrics.DIVERGED))
 
     @property
@@ -66,13 +68,14 @@ class PastTrial(NamedTuple):
 
     def own_values(self, plan: SearchPlan) -> dict[str, Any]:
         """What its configuration has of the space, without what all trials share."""
-        return {name: value for name, value in self.config.items() if name not in plan.trial and name != "epochs"}
+        shared = {*plan.trial, *LENGTH}
+        return {name: value for name, value in self.config.items() if name not in shared}
 
-    def state_in_study(self, epochs: int) -> TrialState:
-        """How it stands in Optuna's terms, given that it ended; `epochs` are the full length."""
+    def state_in_study(self, steps: int) -> TrialState:
+        """How it stands in Optuna's terms, given that it ended; `steps` are the full length."""
         if self.failed:
             return TrialState.FAIL
-        return TrialState.COMPLETE if max(self.records, default=0) >= epochs else TrialState.PRUNED
+        return TrialState.COMPLETE if max(self.records, default=0) >= steps else TrialState.PRUNED
 
 
 def trial_key(experiment: str, number: int) -> str:
@@ -108,11 +111,11 @@ def read_trial(folder: Path, experiment: str, place: "Place | None" = None) -> P
     newest_record = read_record(checkpoints[-1]) if checkpoints else None
     history = newest_record["epochs"] if newest_record else []
     common = {"trial_id": key, "config": config, "timestamp": int(folder.stat().st_mtime)}
-    records = {record[metrics.EPOCH]: common | record for record in [*history, *lines]}
-    saved = [checkpoint_epoch(path) for path in checkpoints if (path / STATE).is_file()]
+    records = {metrics.step_of(record): common | record for record in [*history, *lines]}
+    saved = [checkpoint_step(path) for path in checkpoints if (path / STATE).is_file()]
     newest = max(saved) if saved else None if checkpoints else 0
     failed = (folder / FAILURE).is_file()
-    return PastTrial(key, folder, config, {epoch: records[epoch] for epoch in sorted(records)}, newest, failed, kept)
+    return PastTrial(key, folder, config, {step: records[step] for step in sorted(records)}, newest, failed, kept)
 
 
 def _configuration(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -148,7 +151,7 @@ def mend(folder: Path, experiment: str, place: "Place | None" = None) -> list[st
         return broken
     if read_object(folder / PARAMS) is None:
         write_text(folder / PARAMS, configuration_text(trial.config))
-    known = [record.get(metrics.EPOCH) for record in read_lines(folder / RESULTS)]
+    known = [metrics.step_of(record) for record in read_lines(folder / RESULTS) if metrics.EPOCH in record]
     cut_half_line(folder / RESULTS)
     if known != list(trial.records):
         text = "".join(json.dumps(record) + "\n" for record in trial.records.values())
@@ -183,7 +186,7 @@ def drop_broken(folder: "Place") -> list[str]:
     return broken
 
 
-def checkpoint_epoch(folder: "Place") -> int:
-    """The epoch after which a checkpoint was written."""
+def checkpoint_step(folder: "Place") -> float:
+    """The step after which a checkpoint was written."""
     record = json.loads((folder / RECORD).read_text())
-    return int(record["epochs"][-1][metrics.EPOCH])
+    return metrics.step_of(record["epochs"][-1])

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from search_spaces import Choice, Float, Space
 from trainable.address import open_place
+from trainable.config import whole_as_int
 from trainable.errors import UsageError
 from tuning.engine import rung_levels
+from tuning.step_cost import Work
 
 if TYPE_CHECKING:
     from trainable.address import Place
@@ -27,8 +29,7 @@ OUR_SCHEDULERS: tuple[Scheduler, ...] = ("freeze-thaw", "asha")
 NOT_RESUMED: tuple[Scheduler, ...] = ("hyperband", "pbt")
 """Ray's schedulers whose interrupted searches nothing can take up: their state is Ray's trial objects."""
 WandbMode = Literal["off", "offline", "online"]
-
-DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
+RefitMode = Literal["auto", "yes", "no"]
 
 LONG_TRAINING = 10
 MUTABLE = (
@@ -83,19 +84,27 @@ class SearchPlan(BaseModel):
     """What every trial shares: the fields of `TrialConfig` that don't vary, as JSON values."""
     trials: int | None = Field(default=None, ge=1)
     """How many configurations are tried; None for as many as the other budgets buy."""
-    epochs: int = Field(ge=1)
+    epochs: Annotated[int | float, BeforeValidator(whole_as_int)] = Field(gt=0)
     """Epochs of a full training."""
+    steps: int | None = Field(default=None, ge=1)
+    """Equal parts that it is trained and scored in; None for one an epoch, as in earlier versions."""
+    first_in_full: bool = False
+    """Whether the first configuration runs to its full length before anything decides on it."""
     epoch_budget: int | None = Field(default=None, ge=1)
     """Epochs of all trials together, after which the search ends."""
     time_budget_s: float | None = Field(default=None, gt=0)
-    """Wall time after which the search ends, in seconds."""
+    """Wall time from the command to the last file, in seconds."""
+    reserve_s: float = Field(default=0, ge=0)
+    """What of it is kept back for the export and the report."""
+    work: Work | None = None
+    """What a step is, for what it costs; None if nothing tells."""
     scheduler: Scheduler = "freeze-thaw"
     """What decides which trials go on: freeze-thaw, which needs no sampler; successive halving that pauses and
     promotes, or Ray's that stops; Ray's HyperBand, median rule or population-based training; or none."""
     reduction_factor: float = Field(default=2, gt=1)
     """Rungs grow by it; successive halving and HyperBand let the top 1/`reduction_factor` of a rung go on."""
     first_rung: int = Field(default=1, ge=1)
-    """Epochs before a trial may pause or be stopped."""
+    """Steps before a trial may pause or be stopped."""
     sampler: Sampler = "tpe"
     """Optuna's sampler: TPE, random, Gaussian process, CMA-ES, or quasi-Monte-Carlo."""
     first: list[dict[str, Any]] = []
@@ -132,10 +141,21 @@ class SearchPlan(BaseModel):
         return open_place(self.storage, "--storage") / self.name if self.storage else None
 
     @property
+    def length(self) -> int:
+        """Steps of a full training."""
+        return self.steps or math.ceil(self.epochs)
+
+    @property
+    def trial_settings(self) -> dict[str, Any]:
+        """The configuration of each trial but for what varies."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return self.trial | self.space.fixed | {"epochs": self.epochs} | steps
+
+    @property
     def rungs(self) -> list[int]:
-        """Epochs at which trials are compared; empty for schedulers that have none."""
+        """Steps at which trials are compared; empty for schedulers that have none."""
         if self.decides_itself or self.scheduler == "asha-stop":
-            return rung_levels(self.first_rung, self.reduction_factor, self.epochs)
+            return rung_levels(self.first_rung, self.reduction_factor, self.length)
         return []
 
     @property
@@ -144,28 +164,31 @@ class SearchPlan(BaseModel):
         return self.scheduler in OUR_SCHEDULERS
 
     @property
-    def epoch_limit(self) -> int | None:
-        """Epochs of all trials together: what was asked for, else what halving would spend on as many trials.
+    def step_limit(self) -> int | None:
+        """Steps of all trials together: what was asked for, else what halving would spend on as many trials.
 
         Halving ends by itself; freeze-thaw would train every trial to its full length.
         """
-        if self.epoch_budget is not None or self.scheduler != "freeze-thaw" or self.trials is None:
-            return self.epoch_budget
-        return math.ceil(halving_epochs(self.trials, self.rungs, self.reduction_factor))
+        if self.epoch_budget is not None:
+            return math.floor(self.epoch_budget * self.length / self.epochs)
+        if self.scheduler != "freeze-thaw" or self.trials is None:
+            return None
+        extra = self.length - self.rungs[0] if self.first_in_full else 0
+        return math.ceil(halving_steps(self.trials, self.rungs, self.reduction_factor)) + extra
 
 
-def usual_first_rung(epochs: int) -> int:
-    """The second epoch in a training of `LONG_TRAINING` or more: the first, mostly warm-up, says little."""
-    return 2 if epochs >= LONG_TRAINING else 1
+def usual_first_rung(steps: int) -> int:
+    """The second step in a training of `LONG_TRAINING` or more: the first, mostly warm-up, says little."""
+    return 2 if steps >= LONG_TRAINING else 1
 
 
-def halving_epochs(trials: float, rungs: Sequence[int], factor: float) -> float:
-    """Epochs if each rung lets exactly its share go on; asynchronous halving lets a few more."""
-    epochs, going_on, reached = 0.0, float(trials), 0
+def halving_steps(trials: float, rungs: Sequence[int], factor: float) -> float:
+    """Steps if each rung lets exactly its share go on; asynchronous halving lets a few more."""
+    steps, going_on, reached = 0.0, float(trials), 0
     for rung in rungs:
-        epochs += going_on * (rung - reached)
+        steps += going_on * (rung - reached)
         going_on, reached = max(1.0, going_on / factor), rung
-    return epochs
+    return steps
 
 
 def architectures_of(space: Space) -> list[str]:
@@ -185,20 +208,8 @@ def largest_configurations(plan: SearchPlan) -> list[dict[str, Any]]:
     """Each architecture at the largest batch that the space may propose: what a memory measurement has to try."""
     sizes = [max(d.values) for d in plan.space.dimensions if d.name == "batch_size" and isinstance(d, Choice)]
     batch = {"batch_size": sizes[0]} if sizes else {}
-    shared = plan.trial | plan.space.fixed | {"epochs": plan.epochs} | batch
+    shared = plan.trial_settings | batch
     return [shared | {"arch": arch} for arch in architectures_of(plan.space)]
-
-
-def parse_duration(text: str, flag: str = "--time-budget") -> float:
-    """`90`, `90s`, `30m`, `2h` or `1h30m` -> seconds."""
-    match = DURATION.fullmatch(text.strip().lower())
-    if not text.strip() or match is None:
-        raise UsageError(f"{flag} {text}: give a duration such as 30m, 2h or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    total = 3600 * hours + 60 * minutes + seconds
-    if total <= 0:
-        raise UsageError(f"{flag} {text}: give more than 0 seconds")
-    return total
 
 
 def default_name(space_name: str, now: datetime, output: Path) -> str:

@@ -4,19 +4,35 @@ import math
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import typer
 from rich.console import Console
 
-from search_spaces import Choice, Space, SpaceError, cardinality, for_pretrained, get_space, narrow
+from search_spaces import (
+    Choice,
+    Space,
+    SpaceError,
+    cardinality,
+    for_pretrained,
+    get_space,
+    names,
+    narrow,
+    with_batches_up_to,
+    with_geometry,
+)
+from search_spaces.geometry import RESNETS, SWINS, VITS
 from trainable.address import is_address, open_place
-from trainable.config import make_config
+from trainable.config import ARCHITECTURES, make_config
+from trainable.data.splits import SELECT_SHARE
+from trainable.durations import parse_duration
 from trainable.errors import UsageError
+from trainable.pace import Pace
 from trainable.sizes import parse_size
 from tuning.copies import bring_records_home
 from tuning.data import Source, find_source
 from tuning.first import first_configurations
+from tuning.length import USUAL_EPOCHS
 from tuning.plan import (
     NOT_RESUMED,
     OUR_SCHEDULERS,
@@ -27,10 +43,10 @@ from tuning.plan import (
     check_name,
     default_name,
     mutable_dimensions,
-    parse_duration,
-    usual_first_rung,
 )
+from tuning.resources import Hardware
 from tuning.storage import find_experiment, read_experiment
+from tuning.time_plan import DOUBT, START_S, Images, LengthOptions, check_time, usual_pace, with_length
 from tuning.tracking import check_mlflow, choose_wandb_mode
 from tuning.warm_start import find_earlier
 
@@ -39,12 +55,20 @@ class Usual(NamedTuple):
     """Trials, epochs and time budget of a command that gives none."""
 
     trials: int
-    epochs: int
+    epochs: int | None
+    """None for what the images and the budget suggest."""
     time_budget_s: float | None
 
 
 ON_DIGITS = Usual(trials=8, epochs=4, time_budget_s=210)
-ON_OTHER_DATA = Usual(trials=20, epochs=30, time_budget_s=None)
+ON_OTHER_DATA = Usual(trials=20, epochs=None, time_budget_s=None)
+
+CHEAP_BELOW_S = 3600
+"""Searches with a shorter time budget start with the cheap geometry."""
+BATCHES_AN_EPOCH = 8
+"""At least so many, in our own spaces."""
+FAMILY_OF = {"stem": RESNETS, "patch_size": VITS, "window_size": SWINS}
+"""Which of our architectures have what."""
 
 SLOT_OPTIONS = {"address", "gpus_per_trial", "cpus_per_trial", "concurrent", "max_slots", "cpu_trials"}
 WATCHERS = {"dashboard", "study", "mlflow"}
@@ -63,28 +87,26 @@ READERS = {
 """The schedulers that an option means something to; freeze-thaw reads all of them."""
 
 
-def new_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
+def new_plan(asked: SimpleNamespace, hardware: Hardware) -> tuple[SearchPlan, Source]:
     """The plan that the options ask for, checked as far as can be without torch."""
-    source = find_source(asked.data, asked.image_size, asked.cache_dir)
+    source = find_source(asked.data, asked.image_size, asked.cache_dir, select_share(asked))
     usual = ON_DIGITS if source.is_digits else ON_OTHER_DATA
-    space = choose_space(asked.space, asked.settings or [], asked.pretrained)
+    time_budget_s = chosen_time_budget(asked, usual)
+    space = choose_space(asked, source, cheap=time_budget_s is not None and time_budget_s < CHEAP_BELOW_S)
     if not 1 < asked.reduction_factor < math.inf:
         raise UsageError(f"--reduction-factor {asked.reduction_factor:g}: must be above 1; 2 lets half of a rung go on")
     scheduler = choose_scheduler(asked)
-    epochs = asked.epochs or usual.epochs
     trials = wanted_trials(asked, usual, scheduler)
-    time_budget_s = None if asked.epoch_budget else usual.time_budget_s
     plan = SearchPlan(
         space=space,
         trial=shared_settings(asked, source),
         trials=trials,
         first=first_configurations(space, asked.tries or [], trials, bool(asked.pretrained)),
-        epochs=epochs,
+        epochs=asked.epochs or usual.epochs or USUAL_EPOCHS,
         epoch_budget=asked.epoch_budget,
-        time_budget_s=parse_duration(asked.time_budget) if asked.time_budget else time_budget_s,
+        time_budget_s=time_budget_s,
         scheduler=scheduler,
         reduction_factor=asked.reduction_factor,
-        first_rung=asked.first_rung or usual_first_rung(epochs),
         sampler=asked.sampler,
         warm_start=find_earlier(asked.warm_start or [], asked.output, space),
         seed=asked.seed,
@@ -96,10 +118,53 @@ def new_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
         wandb=choose_wandb_mode(asked.wandb),
         wandb_project=asked.wandb_project,
     )
+    plan = timed_plan(plan, length_options(asked, source), source, hardware)
     check_budgets(plan)
     check_scheduler(plan, given_options(asked.context))
     check_configurations(plan)
     return plan, source
+
+
+def chosen_time_budget(asked: SimpleNamespace, usual: Usual) -> float | None:
+    """In seconds."""
+    if asked.time_budget:
+        return parse_duration(asked.time_budget)
+    return None if asked.epoch_budget else usual.time_budget_s
+
+
+def select_share(asked: SimpleNamespace) -> float | Literal["auto"]:
+    """What `--select-share` says."""
+    if asked.select_share is None:
+        return "auto"
+    if not 0 < asked.select_share < 1:
+        raise UsageError(
+            f"--select-share {asked.select_share:g}: some images have to decide and some to train; "
+            "give a share between 0 and 1, such as 0.1"
+        )
+    return float(asked.select_share)
+
+
+def length_options(asked: SimpleNamespace, source: Source) -> LengthOptions:
+    """What of the length was asked for; on the digits the usual one, unless a time budget is given."""
+    epochs = asked.epochs or (ON_DIGITS.epochs if source.is_digits and not asked.time_budget else None)
+    return LengthOptions(epochs, asked.step_updates, asked.first_rung)
+
+
+def timed_plan(plan: SearchPlan, asked: LengthOptions, source: Source, hardware: Hardware) -> SearchPlan:
+    """The plan with the length that the usual pace of its slots suggests; UsageError if its time can't suffice."""
+    images = images_of(source)
+    if images is None or hardware.gpu_bytes:
+        return with_length(plan, asked, images, None)
+    pace = usual_pace(plan, images, hardware.cpus)
+    check_time(plan, images, Pace(pace.train / DOUBT, pace.evaluate / DOUBT), START_S)
+    return with_length(plan, asked, images, pace)
+
+
+def images_of(source: Source) -> Images | None:
+    """What a length depends on, as the listing tells; None if that isn't known yet."""
+    if source.train_images is None or source.image_size is None:
+        return None
+    return Images(source.train_images, source.holdout_images or 0, source.image_size)
 
 
 def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
@@ -117,6 +182,7 @@ def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
         "progressive_resize": asked.progressive_resize,
         "precision": asked.precision,
         "seed": asked.seed,
+        "select_share": select_share(asked),
     }
 
 
@@ -139,20 +205,22 @@ def wanted_trials(asked: SimpleNamespace, usual: Usual, scheduler: Scheduler) ->
 
 def check_budgets(plan: SearchPlan) -> None:
     """Refuse budgets that contradict each other."""
-    if plan.first_rung > plan.epochs:
-        raise UsageError(f"--first-rung {plan.first_rung}: is beyond --epochs {plan.epochs}; lower it")
+    if plan.first_rung > plan.length:
+        raise UsageError(
+            f"--first-rung {plan.first_rung}: is beyond the {plan.length} steps of --epochs {plan.epochs:g}; lower it"
+        )
     if plan.epoch_budget is None:
         return
     if plan.epoch_budget < plan.epochs:
         raise UsageError(
-            f"--epoch-budget {plan.epoch_budget}: is less than one training of --epochs {plan.epochs}; raise it, "
+            f"--epoch-budget {plan.epoch_budget}: is less than one training of --epochs {plan.epochs:g}; raise it, "
             "or lower --epochs"
         )
-    least = (plan.trials or 1) * plan.first_rung
+    least = (plan.trials or 1) * plan.first_rung * plan.epochs / plan.length
     if plan.epoch_budget < least:
         raise UsageError(
             f"--epoch-budget {plan.epoch_budget}: --trials {plan.trials} to the first rung ({plan.first_rung}) take "
-            f"{least} epochs; raise it, or try fewer"
+            f"{least:g} epochs; raise it, or try fewer"
         )
 
 
@@ -182,7 +250,9 @@ def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
     if asked.time_budget is not None:
         changed["time_budget_s"] = parse_duration(asked.time_budget)
     cache_dir = plan.trial["cache_dir"] and Path(plan.trial["cache_dir"])
-    return plan.model_copy(update=changed), find_source(plan.trial["data"], plan.trial["image_size"], cache_dir)
+    share = plan.trial.get("select_share", SELECT_SHARE)
+    source = find_source(plan.trial["data"], plan.trial["image_size"], cache_dir, share)
+    return plan.model_copy(update=changed), source
 
 
 def known_plan(asked: SimpleNamespace) -> SearchPlan:
@@ -278,20 +348,47 @@ def check_scheduler(plan: SearchPlan, given: set[str]) -> None:
         )
     if plan.storage:
         raise UsageError("--scheduler pbt: links checkpoints within one folder; leave --storage out")
-    if (plan.trials or 0) < 2 or plan.epochs < 2:
+    if (plan.trials or 0) < 2 or plan.length < 2:
         raise UsageError("--scheduler pbt: copies between trials after an epoch, so it needs 2 --trials and 2 --epochs")
 
 
-def choose_space(name_or_path: str, settings: list[str], pretrained: str | None) -> Space:
-    """The space by name or path, moved to fine-tuning ranges where weights are pretrained, then narrowed by --set."""
+def choose_space(asked: SimpleNamespace, source: Source, cheap: bool) -> Space:
+    """The space by name or path, narrowed by --set.
+
+    A built-in one gets fine-tuning ranges if weights are pretrained, else the geometry that the images allow, from the
+    `cheap` end on; and batches of which an epoch has at least `BATCHES_AN_EPOCH`.
+    """
     try:
-        space = get_space(name_or_path)
+        space = get_space(asked.space)
     except SpaceError as error:
-        raise UsageError(f"--space {name_or_path}: {error}") from None
+        raise UsageError(f"--space {asked.space}: {error}") from None
+    is_ours = asked.space in names()
+    if asked.pretrained:
+        space = for_pretrained(space)
+    elif is_ours and source.image_size is not None:
+        space = with_geometry(space, source.image_size, cheap)
+    if is_ours and source.train_images is not None:
+        space = with_batches_up_to(space, max(1, source.train_images // BATCHES_AN_EPOCH))
     try:
-        return narrow(for_pretrained(space) if pretrained else space, settings)
+        space = narrow(space, asked.settings or [])
     except SpaceError as error:
         raise UsageError(f"--set: {error}") from None
+    check_geometry(space)
+    return space
+
+
+def check_geometry(space: Space) -> None:
+    """UsageError for a geometry that an architecture of the space lacks."""
+    conditions = {dimension.name: (dimension.when or {}).get("arch") for dimension in space.dimensions}
+    for name, family in FAMILY_OF.items():
+        if name not in conditions and name not in space.fixed:
+            continue
+        among = conditions.get(name) or architectures_of(space)
+        for arch in (each for each in among if each in ARCHITECTURES and each not in family):
+            raise UsageError(
+                f"space {space.name}: {arch} has no {name}, only {', '.join(family)} have; give it the condition "
+                f'when = {{ arch = ["{family[0]}"] }}, or leave it out'
+            )
 
 
 def pretrained_weights(option: str | None) -> bool | str:
@@ -308,7 +405,7 @@ def pretrained_weights(option: str | None) -> bool | str:
 
 def check_configurations(plan: SearchPlan) -> None:
     """Refuse spaces whose ends no training could use, such as a dropout rate above 1."""
-    shared = plan.trial | plan.space.fixed | {"epochs": plan.epochs}
+    shared = plan.trial_settings
     make_config(shared, f"space {plan.space.name}", UsageError)
     for dimension in plan.space.dimensions:
         ends = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)

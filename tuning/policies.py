@@ -10,29 +10,38 @@ from tuning.freeze_thaw import FreezeThaw
 from tuning.halving import Halving
 from tuning.plan import SearchPlan
 from tuning.sampler import RungSampler
+from tuning.step_cost import StepCost
 from tuning.warm_start import Earlier, promising, whole_configurations
 
 
 def make_engine(
-    plan: SearchPlan, earlier: Sequence[Earlier] = (), note: Callable[[Decision], None] = lambda decision: None
+    plan: SearchPlan,
+    earlier: Sequence[Earlier] = (),
+    note: Callable[[Decision], None] = lambda decision: None,
+    left: Callable[[], float] = lambda: math.inf,
 ) -> Engine:
-    """The engine that the plan asks for, knowing what earlier experiments found; decisions go to `note`."""
+    """The engine that the plan asks for, knowing what earlier experiments found; decisions go to `note`.
+
+    `left` tells the seconds until the last step has to be done.
+    """
     policy: Policy
     whole = partial(whole_configurations, plan.space)
     # What was best on other images is tried here first; a trial that compares needs no second training.
     first = plan.first + promising(whole(trial for trial in earlier if not trial.compares), plan.trials)
+    cost = StepCost(plan.work, plan.length, measured=plan.time_budget_s is not None)
     if plan.scheduler == "freeze-thaw":
-        by_time = plan.time_budget_s is not None
-        policy = FreezeThaw(plan.space, plan.rungs, plan.seed, earlier=earlier, by_time=by_time)
+        policy = FreezeThaw(plan.space, plan.rungs, plan.seed, earlier=earlier, cost=cost)
     else:
         sampler = RungSampler(plan.space, plan.sampler, plan.seed)
         sampler.remember(whole(trial for trial in earlier if trial.compares), plan.rungs)
-        policy = Halving(sampler, plan.rungs, plan.reduction_factor)
+        policy = Halving(sampler, plan.rungs, plan.reduction_factor, cost)
     return Engine(
         policy,
         plan.rungs,
         trials=plan.trials or sys.maxsize,
-        epochs=plan.epoch_limit or math.inf,
+        steps=plan.step_limit or math.inf,
         first=first,
+        first_in_full=plan.first_in_full,
+        left=left,
         note=note,
     )

@@ -1,6 +1,6 @@
 """Population-based training (Jaderberg et al. 2017), Ray's: the worst trials go on from copies of the best.
 
-All trials train side by side. After every tenth of the training (at least `first_rung` epochs) a trial in the worst
+All trials train side by side. After every tenth of the training (at least `first_rung` steps) a trial in the worst
 quarter takes over weights, optimiser and configuration of one in the best quarter, and changes some of its numbers.
 So a trial's folder holds the records of all epochs that ran there, while its checkpoint holds the history of the
 weights that it ended with. Which of the best is copied comes from Python's own generator, which nothing seeds here.
@@ -31,7 +31,7 @@ def make_population(plan: SearchPlan, shared: dict[str, Any]) -> "Population":
     rng = random.Random(plan.seed)
     dimensions = mutable_dimensions(plan.space)
     return Population(
-        perturbation_interval=max(1, plan.epochs // 10),
+        perturbation_interval=max(1, plan.length // 10),
         burn_in_period=plan.first_rung,
         custom_explore_fn=lambda config: mutate(dimensions, config, rng),
         **shared,

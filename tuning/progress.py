@@ -20,6 +20,7 @@ from tuning.engine import Decision
 from tuning.failures import failure_reason
 from tuning.past import FAILURE, PastTrial
 from tuning.plan import SearchPlan, clock
+from tuning.time_plan import Clock
 
 SUMMARY_EVERY_S = 30
 """Seconds between two summaries where stdout is no terminal."""
@@ -34,15 +35,15 @@ class TrialView(NamedTuple):
     name: str
     arch: str
     state: str
-    top1: dict[int, float]
+    top1: dict[float, float]
 
 
 class Best(NamedTuple):
-    """The best epoch so far."""
+    """The best score so far."""
 
     name: str
     arch: str
-    epoch: int
+    epoch: float
     top1: float
 
 
@@ -52,24 +53,31 @@ def best_epoch(trials: list[TrialView]) -> Best | None:
     return max(epochs, key=lambda best: best.top1, default=None)
 
 
-def trial_state(status: str, epoch: int, epochs: int, diverged: bool) -> str:
+def trial_state(status: str, complete: bool, diverged: bool) -> str:
     """Ray's status in the user's terms: pending, running, paused, finished, stopped, diverged or failed."""
     if status == Trial.TERMINATED:
-        return "diverged" if diverged else "finished" if epoch >= epochs else "stopped"
+        return "diverged" if diverged else "finished" if complete else "stopped"
     return {Trial.RUNNING: "running", Trial.PAUSED: "paused", Trial.ERROR: "failed"}.get(status, "pending")
 
 
 class Progress(Callback):
     """Follows a search: a live table on a terminal, lines elsewhere; the console may be quiet."""
 
-    def __init__(self, plan: SearchPlan, expected_epochs: float | None, dashboard: str, console: Console) -> None:
+    def __init__(
+        self,
+        plan: SearchPlan,
+        expected_epochs: float | None,
+        dashboard: str,
+        console: Console,
+        clock: Clock | None = None,
+    ) -> None:
         self.plan = plan
         self.expected_epochs = expected_epochs
         self.dashboard = dashboard
         self.console = console
-        self.started = time.monotonic()
-        self.epochs_here = 0
-        self.next_summary = self.started + SUMMARY_EVERY_S
+        self.clock = clock or Clock(time.time(), plan.time_budget_s, plan.reserve_s)
+        self.epochs_here = 0.0
+        self.next_summary = time.monotonic() + SUMMARY_EVERY_S
         self.trials: dict[str, TrialView] = {}
         self.statuses: dict[str, str] = {}
         """Of each trial in Ray's terms, at the last look."""
@@ -89,21 +97,24 @@ class Progress(Callback):
         """Take over the trials of an interrupted search."""
         for trial in past:
             status = Trial.ERROR if trial.failed else Trial.TERMINATED if trial.ended else Trial.PAUSED
-            state = trial_state(status, max(trial.records, default=0), self.plan.epochs, trial.diverged)
-            top1 = trial.curve
+            state = trial_state(status, max(trial.records, default=0) >= self.plan.length, trial.diverged)
+            top1 = {record[metrics.EPOCH]: record.get(metrics.SCORE, 0.0) for record in trial.records.values()}
             self.trials[trial.key] = TrialView(trial.folder.name, trial.config.get("arch", "?"), state, top1)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts, or goes on from where it paused."""
         done = max(self._view(trial).top1, default=0)
-        self._line(f"{trial} goes on after epoch {done}" if done else f"{trial} starts: {self._configuration(trial)}")
+        self._line(
+            f"{trial} continues after epoch {done:g}" if done else f"{trial} starts: {self._configuration(trial)}"
+        )
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
-        """A trial finished an epoch."""
-        self.epochs_here += 1
-        self._view(trial).top1[result[metrics.EPOCH]] = result[metrics.SCORE]
+        """A trial finished a step."""
+        top1, epoch = self._view(trial).top1, result[metrics.EPOCH]
+        self.epochs_here += max(0.0, epoch - max(top1, default=0))
+        top1[epoch] = result[metrics.SCORE]
         self._line(
-            f"{trial} epoch {result[metrics.EPOCH]}/{self.plan.epochs}: top-1 {result[metrics.SCORE]:.1%}, "
+            f"{trial} epoch {epoch:.3g}/{self.plan.epochs:.3g}: top-1 {result[metrics.SCORE]:.1%}, "
             f"loss {result[metrics.TRAIN_LOSS]:.3f} train {result[metrics.SELECT_LOSS]:.3f} select, "
             f"{result[metrics.IMAGES_PER_SECOND]:.0f} images/s"
         )
@@ -111,7 +122,7 @@ class Progress(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended, early or at its full length."""
         view = self._view(trial, Trial.TERMINATED)  # Ray changes the status after this call
-        self._line(f"{trial} {view.state} after epoch {max(view.top1, default=0)}")
+        self._line(f"{trial} {view.state} after epoch {max(view.top1, default=0):.3g}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial failed, and is tried again unless that was the last time."""
@@ -142,37 +153,38 @@ class Progress(Callback):
         lines = [", ".join(f"{count} {state}" for state, count in states.items()) + of_all]
         for row in self._rungs():
             lines.append(
-                f"rung {row.epochs}: {row.reached} reached, best {percent(row.best)}, "
+                f"rung {self._epoch_text(row.step)}: {row.reached} reached, best {percent(row.best)}, "
                 f"{row.went_on} went on, the worst at {percent(row.worst_on)}"
             )
         best = best_epoch(views)
         if best:
-            lines.append(f"best so far {best.top1:.1%} by {best.name} at epoch {best.epoch}")
+            lines.append(f"best so far {best.top1:.1%} by {best.name} at epoch {best.epoch:.3g}")
         return [*lines, self.budget_line()]
 
     def budget_line(self) -> str:
         """Epochs and time used, and the time that is left."""
-        elapsed = time.monotonic() - self.started
-        done = sum(len(view.top1) for view in self.trials.values())
+        elapsed, done = time.time() - self.clock.started, self._epochs()
         of_all = "" if self.expected_epochs is None else f" of about {self.expected_epochs:.0f}"
-        return f"{done}{of_all} epochs, {clock(elapsed)} used, {self._left(elapsed, done)}"
+        return f"{done:.3g}{of_all} epochs, {clock(elapsed)} used, {self._left(elapsed, done)}"
 
     def spent(self) -> dict[str, float]:
         """Of each budget that the search has, by its kind, the share that is used up."""
         shares = {}
         if self.expected_epochs:
-            done = sum(len(view.top1) for view in self.trials.values())
-            shares["epochs"] = done / self.expected_epochs
+            shares["epochs"] = self._epochs() / self.expected_epochs
         if self.plan.time_budget_s:
-            shares["time"] = (time.monotonic() - self.started) / self.plan.time_budget_s
+            shares["time"] = (time.time() - self.clock.started) / self.plan.time_budget_s
         return shares
 
-    def _left(self, elapsed: float, done: int) -> str:
-        limit = self.plan.time_budget_s
-        estimates = [limit - elapsed] if limit else []
+    def _epochs(self) -> float:
+        return sum(max(view.top1, default=0) for view in self.trials.values())
+
+    def _left(self, elapsed: float, done: float) -> str:
+        """With a time budget until the last file is written, else until the last epoch; at least a second."""
+        estimates = [self.clock.left()] if self.plan.time_budget_s else []
         if self.epochs_here and self.expected_epochs is not None:
             estimates.append(elapsed / self.epochs_here * max(0.0, self.expected_epochs - done))
-        return f"about {clock(min(estimates))} left" if estimates else "time left not known yet"
+        return f"about {clock(max(1.0, min(estimates)))} left" if estimates else "time left not known yet"
 
     def render(self) -> Group:
         """The live display."""
@@ -186,10 +198,10 @@ class Progress(Callback):
         for column in ("rung (epochs)", "reached", "went on", "best top-1", "worst that went on"):
             rungs.add_column(column, justify="right")
         for row in self._rungs():
-            counts = (str(row.epochs), str(row.reached), str(row.went_on))
+            counts = (self._epoch_text(row.step), str(row.reached), str(row.went_on))
             rungs.add_row(*counts, percent(row.best), percent(row.worst_on))
         best = best_epoch(views)
-        found = f"{best.top1:.1%} by {best.name} at epoch {best.epoch}" if best else "no epoch finished yet"
+        found = f"{best.top1:.1%} by {best.name} at epoch {best.epoch:.3g}" if best else "no epoch finished yet"
         return Group(
             Text.assemble(("search ", "bold"), self.plan.name, ("   dashboard ", "dim"), self.dashboard),
             self._bar(),
@@ -208,7 +220,11 @@ class Progress(Callback):
         last = moves[-1]
         name = self.trials[last.trial].name if last.trial in self.trials else last.trial
         gain = "" if last.expected_improvement is None else f" (expected improvement {last.expected_improvement:.3f})"
-        return f"last decision: {name} {last.kind}s, to epoch {last.target}: {last.reason}{gain}"
+        return f"last decision: {name} {last.kind}s, to epoch {self._epoch_text(last.target)}: {last.reason}{gain}"
+
+    def _epoch_text(self, step: float | None) -> str:
+        """The epoch that a step ends with, for people."""
+        return f"{(step or 0) * self.plan.epochs / self.plan.length:.3g}"
 
     def _rungs(self) -> list[RungRow]:
         self.decisions += self.log.read_new()
@@ -223,8 +239,9 @@ class Progress(Callback):
     def _view(self, trial: Trial, status: str | None = None) -> TrialView:
         known = self.trials.get(trial.trial_id)
         top1 = known.top1 if known else {}
-        diverged = bool((trial.last_result or {}).get(metrics.DIVERGED))
-        state = trial_state(status or trial.status, max(top1, default=0), self.plan.epochs, diverged)
+        last = trial.last_result or {}
+        complete = metrics.EPOCH in last and metrics.is_complete(last, trial.config)
+        state = trial_state(status or trial.status, complete, bool(last.get(metrics.DIVERGED)))
         view = TrialView(str(trial), trial.config.get("arch", "?"), state, top1)
         self.trials[trial.trial_id] = view
         return view

@@ -12,7 +12,7 @@ from ray.tune.search.variant_generator import format_vars
 
 from trainable.address import patiently
 from trainable.files import write_text
-from tuning.past import PARAMS, PastTrial, checkpoint_epoch, configuration_text, drop_broken, whole_checkpoints
+from tuning.past import PARAMS, PastTrial, checkpoint_step, configuration_text, drop_broken, whole_checkpoints
 
 
 class NewTrial(NamedTuple):
@@ -43,9 +43,9 @@ def trial_from_files(spec: dict[str, Any], parser: Any, past: PastTrial) -> Tria
     checkpoints: Any = trial.run_metadata.checkpoint_manager
     storage: Any = trial.storage
     patiently(partial(drop_broken, past.kept))
-    epochs = patiently(lambda: [(folder, checkpoint_epoch(folder)) for folder in whole_checkpoints(past.kept)])
-    for folder, epoch in epochs:
-        record = dict(past.records.get(epoch, {}))
+    steps = patiently(lambda: [(folder, checkpoint_step(folder)) for folder in whole_checkpoints(past.kept)])
+    for folder, step in steps:
+        record = dict(past.records.get(step, {}))
         checkpoint = Checkpoint(str(folder) if isinstance(folder, Path) else folder.path, storage.storage_filesystem)
         checkpoints.register_checkpoint(_TrainingResult(checkpoint, record))
         trial.run_metadata.last_result = record

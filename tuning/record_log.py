@@ -1,4 +1,4 @@
-"""Each epoch's record: in result.json, on the disk as soon as the epoch is over, and in TensorBoard's files."""
+"""Each step's record: in result.json, on the disk as soon as the step is over, and in TensorBoard's files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tuning.storage import cut_half_line, read_lines
 
 
 class RecordLog(JsonLoggerCallback):
-    """Ray's, but it writes where the experiment is, at once, and each epoch once.
+    """Ray's, but it writes where the experiment is, at once, and each step once.
 
     Ray's writes to a staging folder that is copied now and then, and where a trial goes on after a pause it first takes
     the copy back: the epochs since are lost. So are all epochs since the last copy when the process is killed.
@@ -27,8 +27,8 @@ class RecordLog(JsonLoggerCallback):
         self.folder = folder
         """Of the experiment, on this machine."""
         self._trial_files: dict[Trial, Any] = {}
-        self.last: dict[Trial, int] = {}
-        """The last epoch in each trial's file."""
+        self.last: dict[Trial, float] = {}
+        """The last step in each trial's file."""
 
     def log_trial_start(self, trial: Trial) -> None:
         """Go on where the trial's file ends."""
@@ -38,7 +38,7 @@ class RecordLog(JsonLoggerCallback):
         path = self.folder / str(trial) / EXPR_RESULT_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_half_line(path)
-        self.last[trial] = max((record.get(metrics.EPOCH, 0) for record in read_lines(path)), default=0)
+        self.last[trial] = max((step_in(record) for record in read_lines(path)), default=0)
         self._trial_files[trial] = path.open("ab", buffering=0)
 
     def update_config(self, trial: Trial, config: dict) -> None:
@@ -49,11 +49,11 @@ class RecordLog(JsonLoggerCallback):
         write_text(path, json.dumps(config, indent=2, sort_keys=True, cls=SafeFallbackEncoder))
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict) -> None:
-        """Add the epoch, on the disk; one that was trained again, from an older checkpoint, takes the first's place."""
-        epoch = result[metrics.EPOCH]
-        if epoch <= self.last[trial]:
+        """Add the step, on the disk; one that was trained again, from an older checkpoint, takes the first's place."""
+        step = metrics.step_of(result)
+        if step <= self.last[trial]:
             path = Path(self._trial_files[trial].name)
-            kept = [record for record in read_lines(path) if record.get(metrics.EPOCH, 0) < epoch]
+            kept = [record for record in read_lines(path) if step_in(record) < step]
             text = "".join(json.dumps(record) + "\n" for record in kept)
             write_text(path, text)
             self.log_trial_start(trial)
@@ -61,7 +61,7 @@ class RecordLog(JsonLoggerCallback):
         line = (json.dumps(result, cls=SafeFallbackEncoder) + "\n").encode()
         while line:  # without a buffer, which would be written much later where the disk is full now
             line = line[file.write(line) :]
-        self.last[trial] = epoch
+        self.last[trial] = step
         os.fsync(file.fileno())
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -97,3 +97,8 @@ class TensorBoardLog(TBXLoggerCallback):
             self.log_trial_start(trial)
             self._trial_result[trial] = last
         super().log_trial_end(trial, failed)
+
+
+def step_in(line: dict[str, Any]) -> float:
+    """The step that a line of result.json is of; 0 for one that isn't a record."""
+    return metrics.step_of(line) if metrics.EPOCH in line else 0

@@ -101,6 +101,13 @@ class Slots(NamedTuple):
     rule: Rule | None = None
     """How they follow from the nodes, where these may come and go."""
 
+    def shared_by(self, count: int, why: str) -> "Slots":
+        """The same cores for fewer trials at once; on a CPU only, as long as no node comes or goes."""
+        if count >= self.concurrent or self.gpus_per_trial or self.rule is not None:
+            return self
+        cpus = math.floor(self.concurrent * self.cpus_per_trial / count)
+        return self._replace(concurrent=count, cpus_per_trial=cpus, reason=f"{why}: {cpus} cores each")
+
 
 def find_hardware() -> Hardware:
     """This machine's cores and GPUs, from the operating system and nvidia-smi."""

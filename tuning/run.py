@@ -12,6 +12,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -31,15 +32,38 @@ from tuning.budget import expected_budget
 from tuning.copies import check_storage, kept_in_storage
 from tuning.data import Source
 from tuning.disk import check_disk
-from tuning.overview import pace_line, print_overview
+from tuning.overview import length_text, pace_line, print_overview
 from tuning.plan import Precautions, SearchPlan
-from tuning.planning import check_slots, cut_to_space, new_plan, precautions, resumed_plan
+from tuning.planning import (
+    check_slots,
+    cut_to_space,
+    images_of,
+    length_options,
+    new_plan,
+    precautions,
+    resumed_plan,
+)
 from tuning.resources import Hardware, Slots, find_hardware, parse_gpus_per_trial, plan_slots
 from tuning.storage import code_facts, create_experiment, note_resumption, prepare_output
+from tuning.time_plan import (
+    REPORT_S,
+    Clock,
+    Images,
+    LengthOptions,
+    check_time,
+    slots_in_time,
+    usual_pace,
+    with_length,
+)
 from tuning.warm_start import describe_earlier, read_earlier
 
 if TYPE_CHECKING:
     from tuning.search import Outcome
+
+STARTED = time.time()
+"""What a time budget counts from."""
+ACTOR_S = 5.0
+"""From Ray's start of the first trial's process to its first update."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -52,6 +76,7 @@ def main(
     tries: options.Tries = None,
     trials: options.Trials = None,
     epochs: options.Epochs = None,
+    step_updates: options.StepUpdates = None,
     epoch_budget: options.EpochBudget = None,
     time_budget: options.TimeBudget = None,
     search: options.SearchName = None,
@@ -72,6 +97,7 @@ def main(
     image_size: options.ImageSize = None,
     cache_dir: options.CacheDir = None,
     cache_size: options.CacheSize = "50GB",
+    select_share: options.SelectShare = None,
     skip_bad_images: options.SkipBadImages = False,
     pretrained: options.Pretrained = None,
     augment: options.Augment = "full",
@@ -88,6 +114,7 @@ def main(
     min_free: options.MinFree = "2GB",
     max_size: options.MaxSize = "5GB",
     keep_weights: options.KeepWeights = 10,
+    refit: options.Refit = "auto",
     dashboard: options.Pages = False,
     study: options.Study = None,
     mlflow: options.Mlflow = None,
@@ -101,11 +128,13 @@ def main(
     check_slots(asked)
     hardware, care = find_hardware(), precautions(asked)
     gpus = parse_gpus_per_trial(gpus_per_trial)
-    plan, source = resumed_plan(asked) if resume is not None else new_plan(asked)
+    plan, source = resumed_plan(asked) if resume is not None else new_plan(asked, hardware)
     plan, note = cut_to_space(plan)
     slots = None
     if address is None and (gpus is not None or not hardware.gpu_bytes):  # else Ray or a measurement tells
         slots = plan_slots(hardware.cpus, len(hardware.gpu_bytes), cpus_per_trial, gpus or 0.0, concurrent, max_slots)
+        if concurrent is None and cpus_per_trial is None:
+            slots = fewer_in_time(plan, source, slots)
     disk = check_disk(plan, slots.concurrent if slots else max(1, len(hardware.gpu_bytes)), care)
     if dry_run or not quiet:
         print_overview(Console(), plan, source, hardware, slots, disk, note)
@@ -136,10 +165,7 @@ def run(
     from tuning.search import gpu_slots, prepare_data, run_search, start_ray
 
     facts = prepare_data(plan, progress=not asked.quiet) | code_facts()
-    lock = open_experiment(plan, facts, asked, console)
-    earlier = read_earlier(plan, facts["dataset"])
-    if plan.warm_start:
-        console.print(f"warm start: {describe_earlier(earlier)}", highlight=False)
+    lock = open_experiment(plan, facts, asked, console) if asked.resume is not None else None
     dashboard = start_ray(asked.address, hardware.cpus, asked.verbose)
     if warning := open_to_strangers(asked.address):
         console.print(warning, style="yellow", highlight=False, soft_wrap=True)
@@ -150,17 +176,59 @@ def run(
         slots = gpu_slots(plan, *wanted, say=lambda text: console.print(text, style="dim", highlight=False))
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
         check_nodes(plan, slots, facts["dataset"], console)
+    if lock is None:
+        plan, slots = measured(plan, slots, length_options(asked, source), facts, console)
+        lock = open_experiment(plan, facts, asked, console)
+    earlier = read_earlier(plan, facts["dataset"])
+    if plan.warm_start:
+        console.print(f"warm start: {describe_earlier(earlier)}", highlight=False)
     if pace := pace_line(plan, slots):
         console.print(pace, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"after any interruption: {resume_command(plan)}", highlight=False, soft_wrap=True)
     budget = expected_budget(plan, source.train_images or 0, None)
     epochs = budget and budget.epochs
+    clock = Clock(STARTED, plan.time_budget_s, plan.reserve_s)
     with kept_in_storage(plan, lambda text: console.print(text, highlight=False, soft_wrap=True)):
         outcome = run_search(
-            plan, slots, epochs, dashboard, console, asked.resume is not None, earlier, care=care, pages=asked.dashboard
+            plan,
+            slots,
+            epochs,
+            dashboard,
+            console,
+            asked.resume is not None,
+            earlier,
+            care=care,
+            pages=asked.dashboard,
+            clock=clock,
         )
         lock.release()
-        return finish(plan, outcome, console)
+        return finish(plan, outcome, console, clock, asked.refit)
+
+
+def fewer_in_time(plan: SearchPlan, source: Source, slots: Slots) -> Slots:
+    """As many slots as the time budget has long trainings for, with the cores of all; told in their reason."""
+    images = images_of(source)
+    if images is None or plan.time_budget_s is None or not plan.decides_itself:
+        return slots
+    count = slots_in_time(plan, images, usual_pace(plan, images, slots.cpus_per_trial), slots.concurrent)
+    return slots.shared_by(count, "the time budget holds few trainings")
+
+
+def measured(
+    plan: SearchPlan, slots: Slots, asked: LengthOptions, facts: dict[str, Any], console: Console
+) -> tuple[SearchPlan, Slots]:
+    """The plan and the slots after the speed was measured, if the length of a training follows from the time budget."""
+    if not plan.first_in_full:
+        return plan, slots
+    from tuning.search import measure_in_slot
+
+    images = Images(facts["images"]["train"], facts["images"]["holdout"], facts["image_size"])
+    pace = measure_in_slot(plan, slots)
+    used_s = time.time() - STARTED + ACTOR_S
+    check_time(plan, images, pace, used_s)
+    plan = with_length(plan, asked, images, pace, used_s, is_measured=True)
+    console.print(f"speed: {1 / pace.train:.0f} images/s; {length_text(plan)}", highlight=False, soft_wrap=True)
+    return plan, slots
 
 
 def open_experiment(plan: SearchPlan, facts: dict[str, Any], asked: SimpleNamespace, console: Console) -> FileLock:
@@ -181,7 +249,7 @@ def check_study(plan: SearchPlan) -> None:
         open_database(plan.study).engine.dispose()
 
 
-def finish(plan: SearchPlan, outcome: "Outcome", console: Console) -> int:
+def finish(plan: SearchPlan, outcome: "Outcome", console: Console, clock: Clock, refit: str) -> int:
     """Export what the search found and write its report, or say why there is nothing; returns the exit code."""
     if outcome.interrupted:
         print(f"stopped; go on by: {resume_command(plan)}")
@@ -194,15 +262,17 @@ def finish(plan: SearchPlan, outcome: "Outcome", console: Console) -> int:
     if plan.place is not None:
         with storage_errors("--storage", plan.storage):
             bring_home(plan.place, plan.folder, is_checkpoint, console)
-    code = analyse("export", plan)
-    code = analyse("report", plan) or code
+    code = analyse("export", plan, "--refit", refit, *clock.option(keep_s=REPORT_S))
+    code = analyse("report", plan, *clock.option()) or code
     print(f"{'resume':8} {resume_command(plan)}")
     return code
 
 
-def analyse(command: str, plan: SearchPlan) -> int:
+def analyse(command: str, plan: SearchPlan, *options: str) -> int:
     """Run a command of `analysis` on the experiment in a process of its own, as it is run by hand; its exit code."""
-    return subprocess.run([sys.executable, "-m", f"analysis.{command}", str(plan.folder)], check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", f"analysis.{command}", str(plan.folder), *options], check=False
+    ).returncode
 
 
 def resume_command(plan: SearchPlan) -> str:

@@ -27,17 +27,17 @@ def make_scheduler(plan: SearchPlan, past: Iterable[PastTrial] = ()) -> TrialSch
     """
     if plan.scheduler == "none":
         return FIFOScheduler()
-    shared: dict[str, Any] = {"time_attr": metrics.EPOCH, "metric": metrics.SCORE, "mode": metrics.SCORE_MODE}
+    shared: dict[str, Any] = {"time_attr": metrics.STEP, "metric": metrics.SCORE, "mode": metrics.SCORE_MODE}
     if plan.scheduler == "hyperband":
-        return HyperBand(max_t=plan.epochs, reduction_factor=plan.reduction_factor, **shared)
+        return HyperBand(max_t=plan.length, reduction_factor=plan.reduction_factor, **shared)
     if plan.scheduler == "pbt":
         return make_population(plan, shared)
     if plan.scheduler == "median":
         scheduler: TrialScheduler = MedianStoppingRule(grace_period=plan.first_rung, **shared)
     else:
         scheduler = ASHAScheduler(
-            max_t=plan.epochs,
-            grace_period=min(plan.first_rung, plan.epochs),
+            max_t=plan.length,
+            grace_period=min(plan.first_rung, plan.length),
             reduction_factor=plan.reduction_factor,
             **shared,
         )
@@ -79,4 +79,4 @@ def refill(scheduler: TrialScheduler, past: Iterable[PastTrial]) -> None:
             trials[key] = Known(key)
             scheduler.on_trial_add(controller, trials[key])
         with suppress(AssertionError):  # the median rule takes no more results of a trial that it would have stopped
-            scheduler.on_trial_result(controller, trials[key], record)
+            scheduler.on_trial_result(controller, trials[key], record | {metrics.STEP: metrics.step_of(record)})

@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,6 +29,7 @@ from trainable.allocator import fast_allocator
 from trainable.config import ARCHITECTURES, TrialConfig
 from trainable.data.dataset import open_images_of
 from trainable.errors import UserError
+from trainable.pace import Pace, measure_pace
 from trainable.probe import measure_peak_bytes
 from trainable.sizes import size_text
 from trainable.trial import Trial
@@ -43,12 +45,13 @@ from tuning.progress import Progress
 from tuning.ray_engine import EngineGenerator, EngineScheduler
 from tuning.ray_watch import RayWatch
 from tuning.record_log import RecordLog, TensorBoardLog
-from tuning.resources import Rule, Slots, cores_for_at_most, parse_gpus_per_trial
+from tuning.resources import PIN_SHARE, Rule, Slots, cores_for_at_most, parse_gpus_per_trial
 from tuning.scheduler import make_scheduler
 from tuning.searcher import ResumingGenerator, make_searcher
 from tuning.slots import Places, SlotWatch
 from tuning.stalls import StallWatch
 from tuning.storage import experiment_id, experiment_images
+from tuning.time_plan import Clock, first_configuration
 from tuning.tracking import trackers
 from tuning.warm_start import Earlier
 from tuning.watch_pages import watched_study
@@ -78,12 +81,13 @@ class Outcome(NamedTuple):
 
 def prepare_data(plan: SearchPlan, progress: bool) -> dict[str, Any]:
     """Decode and split the data set before any trial starts; returns the facts that identify it."""
-    config = TrialConfig.model_validate(plan.trial | {"epochs": plan.epochs})
+    config = TrialConfig.model_validate(plan.trial_settings)
     check_architectures(architectures_of(plan.space))
     dataset = open_images_of(config, progress, fresh=True)
     return {
         "dataset": dataset.cache.fingerprint,
         "classes": dataset.num_classes,
+        "image_size": dataset.image_size,
         "images": {name: len(rows) for name, rows in dataset.splits._asdict().items()},
         "versions": library_versions() | {name: version(name) for name in ("ray", "optuna")},
     }
@@ -170,18 +174,20 @@ def run_search(
     trainable: type[tune.Trainable] = Trial,
     care: Precautions = Precautions(),
     pages: bool = False,
+    clock: Clock | None = None,
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
+    clock = clock or Clock(time.time(), plan.time_budget_s, plan.reserve_s)
     experiment, images = experiment_id(plan.folder), experiment_images(plan.folder)
     with full_disk_is_told(plan):
         past = mended(plan, experiment, console) if resumed else []
-    progress = Progress(plan, expected_epochs, dashboard, console)
+    progress = Progress(plan, expected_epochs, dashboard, console, clock)
     progress.remember(past)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # its JSON logger loses epochs, see RecordLog
     executor = None
     if plan.decides_itself:
         with full_disk_is_told(plan):
-            executor = Executor(plan, slots.concurrent, past, earlier, care.retries, progress.say)
+            executor = Executor(plan, slots.concurrent, past, earlier, care.retries, progress.say, clock.training_ends)
     ended = executor.ended(past) if executor else [trial for trial in past if trial.ended]
     weights = WeightKeeper(plan.folder, care.limits(plan.keep_weights), progress.say, executor, ended, plan.place)
     callbacks: list[Callback] = [RecordLog(plan.folder), TensorBoardLog(), progress, weights]
@@ -208,10 +214,10 @@ def run_search(
         searcher, scheduler = make_deciders(plan, slots, past, executor, weights.is_held, interrupt.is_set, places)
         stack.enter_context(watched_study(plan, experiment, pages, progress.say))
         tune.run(
-            on_images(trainable, images),
+            for_search(trainable, images, clock.training_ends),
             name=plan.name,
             storage_path=plan.storage or str(plan.output),
-            config=plan.trial | plan.space.fixed | {"epochs": plan.epochs},
+            config=plan.trial_settings,
             num_samples=plan.trials or -1,
             search_alg=searcher,
             scheduler=scheduler,
@@ -219,7 +225,7 @@ def run_search(
             reuse_actors=True,
             checkpoint_config=CheckpointConfig(checkpoint_at_end=True, num_to_keep=2),  # one may turn out broken
             max_failures=care.retries if executor is None else 0,  # ours are tried again as a resumed search would
-            time_budget_s=None if plan.decides_itself else plan.time_budget_s,  # our engine lets epochs end first
+            time_budget_s=None if plan.decides_itself else clock.training_left(),  # our engine ends what it started
             trial_name_creator=trial_name,
             trial_dirname_creator=trial_name,
             callbacks=callbacks,
@@ -263,9 +269,20 @@ def mended(plan: SearchPlan, experiment: str, console: Console) -> list[PastTria
     return past
 
 
-def on_images(trainable: type[tune.Trainable], fingerprint: str) -> type[tune.Trainable]:
-    """The Trainable of a search on the images of that fingerprint, which its configurations don't tell."""
-    return type(trainable.__name__, (trainable,), {"images": fingerprint})
+def for_search(trainable: type[tune.Trainable], fingerprint: str, deadline: float) -> type[tune.Trainable]:
+    """The Trainable of a search on the images of that fingerprint, with a deadline: its configurations tell neither."""
+    return type(trainable.__name__, (trainable,), {"images": fingerprint, "deadline": deadline})
+
+
+def measure_in_slot(plan: SearchPlan, slots: Slots) -> Pace:
+    """How fast a slot trains the first configuration; on a GPU with as many others as share it. Not run on a GPU."""
+    resources: dict[str, Any] = {"num_cpus": slots.cpus_per_trial, "num_gpus": slots.gpus_per_trial}
+    if slots.kinds and (pin := slots.kinds[0].pin):
+        resources["resources"] = {pin: PIN_SHARE}
+    measure = ray.remote(max_calls=1, max_retries=0, **resources)(measure_pace)
+    pace = ray.get(measure.remote(first_configuration(plan), max(1, int(slots.cpus_per_trial))))
+    together = max(1, int(1 / slots.gpus_per_trial)) if slots.gpus_per_trial else 1
+    return Pace(pace.train * together, pace.evaluate)
 
 
 def slot_resources(plan: SearchPlan, slots: Slots) -> dict[str, float]:

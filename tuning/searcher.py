@@ -38,7 +38,7 @@ def make_searcher(plan: SearchPlan, folder: Path, past: Sequence[PastTrial] = ()
     """
     study = StudyLog(plan.name, plan.space, new_journal(folder))
     for trial in past:
-        state = trial.state_in_study(plan.epochs) if trial.ended else TrialState.RUNNING
+        state = trial.state_in_study(plan.length) if trial.ended else TrialState.RUNNING
         study.put_back(trial.key, trial.own_values(plan), trial.curve, state)
     tried = [trial.own_values(plan) for trial in past]
     first = [config for config in plan.first if not any(config.items() <= values.items() for values in tried)]

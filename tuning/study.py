@@ -99,8 +99,8 @@ class StudyLog:
         trial.set_user_attr(TRIAL, key)
         self.open[key] = trial
 
-    def put_back(self, key: str, config: dict[str, Any], curve: dict[int, float], state: TrialState) -> None:
-        """A trial of an interrupted search, with its score after each epoch."""
+    def put_back(self, key: str, config: dict[str, Any], curve: dict[float, float], state: TrialState) -> None:
+        """A trial of an interrupted search, with its score after each step."""
         fixed = FixedTrial(config)
         suggest(self.space, fixed)
         trial = create_trial(
@@ -108,7 +108,7 @@ class StudyLog:
             value=curve[max(curve)] if state == TrialState.COMPLETE else None,
             params=fixed.params,
             distributions=fixed.distributions,
-            intermediate_values=curve,
+            intermediate_values={int(step): score for step, score in curve.items() if step == int(step)},
             user_attrs={TRIAL: key},
         )
         if state == TrialState.RUNNING:
@@ -116,9 +116,9 @@ class StudyLog:
         else:
             self.study.add_trial(trial)
 
-    def report(self, key: str, epoch: int, score: float) -> None:
-        """A trial finished an epoch, for the first time: a study takes no second score of it."""
-        self.open[key].report(score, epoch)
+    def report(self, key: str, step: int, score: float) -> None:
+        """A trial finished a step, for the first time: a study takes no second score of it."""
+        self.open[key].report(score, step)
 
     def end(self, key: str, state: TrialState, score: float | None = None) -> None:
         """A trial ended: COMPLETE at its full length with its score, PRUNED before, FAIL where it broke."""

@@ -25,8 +25,8 @@ class Earlier(NamedTuple):
     name: str
     config: dict[str, Any]
     """The values that the new space also has."""
-    curve: dict[int, float]
-    """Score after each epoch."""
+    curve: dict[float, float]
+    """Score after each step."""
     compares: bool
     """Whether it had the same images, size and length, so that its scores stand beside those of the new search."""
 
@@ -98,7 +98,7 @@ def _trials(folder: Path, plan: SearchPlan, dataset: str) -> list[Earlier]:
     configs: dict[str, dict[str, Any]] = {}
     for record in read_records(folder):
         if metrics.SCORE in record and metrics.EPOCH in record and "config" in record:
-            curves.setdefault(record["trial_name"], {})[record[metrics.EPOCH]] = record[metrics.SCORE]
+            curves.setdefault(record["trial_name"], {})[metrics.step_of(record)] = metrics.rank_score(record)
             configs[record["trial_name"]] = record["config"]
     fitting = {name: _fitting(config, plan.space) for name, config in configs.items()}
     return [
@@ -110,7 +110,7 @@ def _trials(folder: Path, plan: SearchPlan, dataset: str) -> list[Earlier]:
 
 def _shared(plan: SearchPlan) -> dict[str, Any]:
     kept = {name: value for name, value in plan.trial.items() if name not in OWN_BUSINESS}
-    return kept | {"epochs": plan.epochs}
+    return kept | {"epochs": plan.epochs, "steps": plan.length}
 
 
 def _fingerprint(folder: Path) -> str:

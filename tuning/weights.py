@@ -134,7 +134,7 @@ class WeightKeeper(Callback):
         for trial in [trial for trial in self.ended if not self._unwritten(str(trial))]:
             self.ended.remove(trial)
             self._leave_newest(trial)
-            if trial.last_result[metrics.EPOCH] >= trial.config.get("epochs", 0):
+            if metrics.is_complete(trial.last_result, trial.config):
                 self._prune(str(trial), (STATE,))
         self._prune_ended()
 

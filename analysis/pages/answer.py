@@ -4,8 +4,8 @@ import shlex
 from typing import NamedTuple
 
 from analysis.manifest import Manifest
-from analysis.pages.records import ENSEMBLE, PARTS, Search
-from analysis.pages.text import count, points, share, slot_time
+from analysis.pages.records import ENSEMBLE, Search
+from analysis.pages.text import compact, count, points, share, slot_time
 from trainable import metrics
 from trainable.escape import printable
 
@@ -44,8 +44,8 @@ def answer(search: Search) -> Answer:
 
 
 def status(search: Search) -> str:
-    """`runs: 5 trials, 12 epochs` or the same of one that has ended."""
-    numbers = f"{count(len(search.trials), 'trial')}, {count(len(search.epochs), 'epoch')}"
+    """`runs: 5 trials, 12.5 epochs` or the same of one that has ended."""
+    numbers = f"{count(len(search.trials), 'trial')}, {count(search.passes, 'epoch')}"
     space = search.plan.get("space", {}).get("name")
     where = f" in the space {printable(space)}" if space else ""
     if search.running:
@@ -80,17 +80,18 @@ def ensemble_facts(manifest: Manifest) -> list[Fact]:
 
 def trial_facts(search: Search) -> list[Fact]:
     """The best trial and the cost."""
-    best, seconds = search.trials.iloc[0], float(search.epochs[list(PARTS)].sum().sum())
+    best = search.trials.iloc[0]
     scored = best[metrics.BEST_TOP1] == best[metrics.BEST_TOP1]
+    epoch = f"epoch {compact(best[metrics.BEST_EPOCH])} of {compact(search.full_epochs)}"
     found = Fact(
         "Best trial",
         share(best[metrics.BEST_TOP1]) if scored else "none yet",
-        f"{printable(best['trial'])} on select, epoch {best[metrics.BEST_EPOCH]} of {search.full_epochs}"
-        f"{alone(search, best['trial'])}"
+        f"{printable(best['trial'])} on select, {epoch}{alone(search, best['trial'])}"
         if scored
-        else "no trial has finished an epoch with a score",
+        else "no trial has been scored yet",
     )
-    cost = Fact("Cost", slot_time(seconds), f"{count(len(search.epochs), 'epoch')} of {len(search.trials):,} trials")
+    trained = f"{count(search.passes, 'epoch')} of {len(search.trials):,} trials"
+    cost = Fact("Cost", slot_time(search.seconds), trained)
     return [found, cost]
 
 

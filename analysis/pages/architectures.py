@@ -1,16 +1,22 @@
 """The architectures beside each other: what their trials reached, what an epoch takes, and how many survived."""
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from analysis.pages.palette import architecture_colours
+from analysis.pages.png import new_figure
 from analysis.pages.records import Search
 from analysis.pages.section import Section
 from analysis.pages.text import count, plot_text, share
 from trainable import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_POINTS = 300
 """Trials of an architecture with a point, best first."""
@@ -32,8 +38,8 @@ def architectures_table(search: Search) -> pd.DataFrame:
             "median": grouped[metrics.BEST_TOP1].median(),
         }
     )
-    epochs = search.epochs.groupby("arch")["seconds"]
-    table["seconds"], table["hours"] = epochs.median(), epochs.sum() / 3600
+    steps = search.steps.assign(of_an_epoch=search.steps["seconds"] / search.steps["passes"]).groupby("arch")
+    table["seconds"], table["hours"] = steps["of_an_epoch"].median(), steps["seconds"].sum() / 3600
     return table.sort_values(["best", "trials"], ascending=False).reset_index()
 
 
@@ -43,9 +49,8 @@ def architectures_section(search: Search) -> Section:
     key, title = "architectures", "Architectures"
     if table["best"].isna().all():
         return Section(key, title, "No trial has a score yet.", table=readable(table))
-    return Section(
-        key, title, caption(table), draw(search, table), table=readable(table), png=draw_png(search, table)
-    )  # fmt: skip
+    png = partial(draw_png, search, table)
+    return Section(key, title, caption(table), draw(search, table), table=readable(table), png=png)
 
 
 def caption(table: pd.DataFrame) -> str:
@@ -113,9 +118,9 @@ def draw(search: Search, table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_png(search: Search, table: pd.DataFrame) -> Figure:
+def draw_png(search: Search, table: pd.DataFrame) -> "Figure":
     """The same by matplotlib."""
-    figure = Figure(figsize=(9, 1.4 + 0.5 * len(table)), layout="constrained")
+    figure = new_figure(1.4 + 0.5 * len(table))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
     colours, names = architecture_colours(search.trials["arch"]), list(table["arch"])[::-1]
     for place, arch in enumerate(names):

@@ -1,15 +1,21 @@
 """Whether the ensemble is as often right as it says: its reliability diagram before and after calibration."""
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 
 from analysis.manifest import Manifest
 from analysis.pages.ensemble_tables import AFTER, BEFORE, Measured, calibration_table, reliability_table
 from analysis.pages.palette import ACCENT, COLOURS, NEUTRAL
+from analysis.pages.png import new_figure
 from analysis.pages.section import Section
 from analysis.pages.text import count, listed, share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOOKS = {BEFORE: (COLOURS[1], "dash", "--"), AFTER: (ACCENT, "solid", "-")}
 """Colour and line: plotly's, matplotlib's."""
@@ -22,7 +28,7 @@ def calibration_section(measured: Measured) -> Section:
     bins, measures = reliability_table(measured), calibration_table(measured.manifest)
     return Section(
         "calibration", "Can its confidence be trusted?", caption(measured.manifest, bins, measures), draw(bins), NOTE,
-        readable(bins, measures), draw_png(bins),
+        readable(bins, measures), partial(draw_png, bins),
     )  # fmt: skip
 
 
@@ -97,9 +103,9 @@ def draw(bins: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_png(bins: pd.DataFrame) -> Figure:
+def draw_png(bins: pd.DataFrame) -> "Figure":
     """The same by matplotlib."""
-    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    figure = new_figure(5, 5.5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="as it says")
     for name, (colour, _, style) in LOOKS.items():

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.pages.ensemble_tables import Measured, read_measured
-from analysis.pages.records import ENSEMBLE, PARTS, Search, read_search
-from analysis.pages.text import share, slot_time
+from analysis.pages.records import ENSEMBLE, Search, read_search
+from analysis.pages.text import compact, count, share, slot_time
 from trainable import metrics
 from trainable.errors import UserError
 
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     @property
     def seconds(self) -> float:
         """That slots were used."""
-        return float(self.search.epochs[list(PARTS)].sum().sum())
+        return self.search.seconds
 
 
 def read_entries(folders: Sequence[Path]) -> list[Entry]:
@@ -110,8 +110,8 @@ def searched(entry: Entry) -> dict[str, str]:
     plan, trial, images = facts.get("plan", {}), trial_facts(facts), facts.get("images", {})
     limits = [
         (f"{plan['trials']:,} trials" if plan.get("trials") else "trials")
-        + (f" of {plan['epochs']:,} epochs" if plan.get("epochs") else ""),
-        f"{plan['epoch_budget']:,} epochs in all" if plan.get("epoch_budget") else "",
+        + (f" of {length_text(plan)}" if plan.get("epochs") else ""),
+        f"{count(plan['epoch_budget'], 'epoch')} in all" if plan.get("epoch_budget") else "",
         f"{plan['time_budget_s'] / 60:.3g} minutes" if plan.get("time_budget_s") else "",
     ]
     return {
@@ -126,13 +126,19 @@ def searched(entry: Entry) -> dict[str, str]:
     }
 
 
+def length_text(plan: dict[str, Any]) -> str:
+    """`30 epochs`, or `2.5 epochs in 10 steps`."""
+    epochs, steps = plan["epochs"], plan.get("steps") or plan["epochs"]
+    return count(epochs, "epoch") + (f" in {count(steps, 'step')}" if steps != epochs else "")
+
+
 def found(entry: Entry) -> dict[str, str]:
     """Trials, cost and the best of them."""
     trials = entry.search.trials
     best = trials.iloc[0]
     scored = best[metrics.BEST_TOP1] == best[metrics.BEST_TOP1]
     return {
-        "trials, epochs": f"{len(trials):,}, {len(entry.search.epochs):,}",
+        "trials, epochs": f"{len(trials):,}, {compact(entry.search.passes)}",
         "cost": slot_time(entry.seconds),
         "best trial": str(best["trial"]) if scored else UNKNOWN,
         "its select top-1": share(best[metrics.BEST_TOP1], 2),

@@ -2,23 +2,27 @@
 
 import base64
 import io
+from functools import partial
 from pathlib import Path, PurePosixPath
 from textwrap import wrap
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment
-from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.experiment import read_facts
 from analysis.pages.confusion_tables import class_names, confident_errors
 from analysis.pages.ensemble_tables import Measured, probabilities
+from analysis.pages.png import new_figure
 from analysis.pages.section import Section
 from analysis.pages.text import share
 from trainable.data.decode import BadImage, read_image
 from trainable.escape import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST = 12
 SIDE = 96
@@ -73,7 +77,7 @@ def errors_section(measured: Measured, folder: Path) -> Section:
     side = min(SIDE, max(member.image_size for member in measured.manifest.members))
     shown = shown_errors(table, data, side)
     html = GALLERY.render(errors=shown, side=SIDE) if shown else ""
-    png = draw_png(shown) if shown else None
+    png = partial(draw_png, shown) if shown else None
     return Section(key, title, caption(table, data, len(shown)), html=html, table=readable(table), png=png)
 
 
@@ -134,12 +138,12 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def draw_png(shown: list[Shown]) -> Figure:
+def draw_png(shown: list[Shown]) -> "Figure":
     """The images in rows."""
     rows = -(-len(shown) // COLUMNS)
     titles = [[*wrap(f"{each.guess} {each.confidence}", TITLE), *wrap(f"is {each.truth}", TITLE)] for each in shown]
     height = 1.85 + 0.17 * max(len(lines) for lines in titles)
-    figure = Figure(figsize=(1.7 * COLUMNS, height * rows), layout="constrained")
+    figure = new_figure(height * rows, 1.7 * COLUMNS)
     places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in places:
         axes.set_axis_off()

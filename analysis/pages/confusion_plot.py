@@ -1,5 +1,7 @@
 """Which classes the ensemble takes for which."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -23,7 +25,8 @@ def confusion_section(measured: Measured) -> Section:
         return Section(key, title, f"None: all {count(len(holdout.labels), 'holdout image')} are guessed right.")
     worst = worst_classes(counts)
     shown = heat_map(worst, counts, names)
-    return Section(key, title, caption(counts, worst, names), draw(shown), table=readable(pairs), png=draw_png(shown))
+    text = caption(counts, worst, names)
+    return Section(key, title, text, draw(shown), table=readable(pairs), png=partial(draw_png, shown))
 
 
 def caption(counts: np.ndarray, worst: Confusion, names: list[str]) -> str:

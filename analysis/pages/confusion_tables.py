@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix
 
 from analysis.manifest import ClassEntry
 
@@ -29,7 +28,7 @@ class Confusion(NamedTuple):
 
 def confusion_counts(labels: np.ndarray, guesses: np.ndarray, classes: int) -> np.ndarray:
     """int (classes, classes): images of the row's class that were taken for the column's."""
-    return confusion_matrix(labels, guesses, labels=np.arange(classes))
+    return np.bincount(labels * classes + guesses, minlength=classes**2).reshape(classes, classes)
 
 
 def worst_classes(counts: np.ndarray, most: int = MOST_CLASSES) -> Confusion:

@@ -1,5 +1,7 @@
 """How differently the members guess."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -16,7 +18,7 @@ def diversity_section(measured: Measured) -> Section:
     if len(pairs.trials) < 2:
         return Section(key, title, "There is one member, so nothing to compare.")
     table, shown = pairs_table(pairs), heat_map(pairs)
-    return Section(key, title, caption(table), draw(shown), table=readable(table), png=draw_png(shown))
+    return Section(key, title, caption(table), draw(shown), table=readable(table), png=partial(draw_png, shown))
 
 
 def caption(table: pd.DataFrame) -> str:

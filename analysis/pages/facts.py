@@ -27,7 +27,8 @@ class Plan(BaseModel):
 
     space: Space = Space()
     trial: Trial = Trial()
-    epochs: int = 1
+    epochs: float = 1
+    steps: int | None = None
     seed: int = 0
     scheduler: str = ""
     sampler: str = ""

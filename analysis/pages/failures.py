@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.experiment import ERROR
 from analysis.pages.records import Search
 from analysis.pages.section import Section
-from analysis.pages.text import count
+from analysis.pages.text import compact, count
 
 DIVERGED = "the loss stopped being finite; the trial ended with the worst score"
 LONGEST = 300
@@ -44,4 +44,5 @@ def failures_section(search: Search) -> Section:
     text = f"{count(failed, 'trial')} failed, {len(table) - failed:,} diverged, of {len(search.trials):,}."
     often = table["reason"].value_counts()
     text += f" The most frequent reason: {often.index[0]}." if len(often) > 1 else ""
-    return Section(key, title, text + " The whole output of each is in its failure.txt.", table=table)
+    shown = table.assign(epochs=table["epochs"].map(compact))
+    return Section(key, title, text + " The whole output of each is in its failure.txt.", table=shown)

@@ -1,15 +1,20 @@
 """What an ensemble gains by its members, and what it costs."""
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from analysis.manifest import Manifest
-from analysis.pages.ensemble_tables import Measured, front_table
 from analysis.pages.palette import ACCENT, COLOURS
+from analysis.pages.png import new_figure
 from analysis.pages.section import Section
 from analysis.pages.text import count, plot_text, points, share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SPLITS = {"select": (COLOURS[1], "dash", "--"), "holdout": (ACCENT, "solid", "-")}
 """Colour and line of each: plotly's, matplotlib's."""
@@ -17,13 +22,14 @@ MEASURES = {"top1": "top-1", "loss": "loss (nats)"}
 NOTHING = "This export tells of no other numbers of members."
 
 
-def gain_section(measured: Measured) -> Section:
-    """Top-1 and loss of the best ensemble of each size."""
-    key, title, table = "ensemble-gain", "What each member adds", front_table(measured)
+def gain_section(manifest: Manifest, table: pd.DataFrame) -> Section:
+    """Top-1 and loss of the best ensemble of each size, by its `front_table`."""
+    key, title = "ensemble-gain", "What each member adds"
     if table.empty:
         return Section(key, title, NOTHING)
-    text = gain_caption(measured.manifest, table)
-    return Section(key, title, text, draw_gain(table), table=readable(table), png=draw_gain_png(table))
+    text = gain_caption(manifest, table)
+    png = partial(draw_gain_png, table)
+    return Section(key, title, text, draw_gain(table), table=readable(table), png=png)
 
 
 def gain_caption(manifest: Manifest, table: pd.DataFrame) -> str:
@@ -97,9 +103,9 @@ def draw_gain(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_gain_png(table: pd.DataFrame) -> Figure:
+def draw_gain_png(table: pd.DataFrame) -> "Figure":
     """The same by matplotlib."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = new_figure(4)
     above, below = error_bars(table)
     for axes, (measure, title) in zip(figure.subplots(1, 2), MEASURES.items(), strict=True):
         for split, (colour, _, style) in SPLITS.items():
@@ -114,13 +120,14 @@ def draw_gain_png(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def size_section(measured: Measured) -> Section:
+def size_section(manifest: Manifest, table: pd.DataFrame) -> Section:
     """Top-1 of the front against its parameters."""
-    key, title, table = "ensemble-size", "Accuracy against size", front_table(measured)
+    key, title = "ensemble-size", "Accuracy against size"
     if table.empty:
         return Section(key, title, NOTHING)
-    text, shown = size_caption(measured.manifest, table), table.sort_values("parameters", kind="stable")
-    return Section(key, title, text, draw_size(shown), table=readable(table), png=draw_size_png(shown))
+    text, shown = size_caption(manifest, table), table.sort_values("parameters", kind="stable")
+    png = partial(draw_size_png, shown)
+    return Section(key, title, text, draw_size(shown), table=readable(table), png=png)
 
 
 def size_caption(manifest: Manifest, table: pd.DataFrame) -> str:
@@ -169,9 +176,9 @@ def draw_size(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_size_png(table: pd.DataFrame) -> Figure:
+def draw_size_png(table: pd.DataFrame) -> "Figure":
     """The same by matplotlib."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = new_figure(4)
     axes = figure.add_subplot()
     for split, (colour, _, style) in SPLITS.items():
         x, y, chosen = table["parameters"] / 1e6, table[f"{split}_top1"], table["chosen"]

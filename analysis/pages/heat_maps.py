@@ -1,13 +1,15 @@
 """A square of numbers as a heat map, by plotly and by matplotlib."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
+from analysis.pages.png import new_figure
 from analysis.pages.text import plot_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LETTER, SHORT_NAME = 7, 60
 """Pixels of a letter in a tick, and of a column's name, above which names don't fit beside each other."""
@@ -66,10 +68,12 @@ def draw(shown: HeatMap) -> go.Figure:
     return figure
 
 
-def draw_png(shown: HeatMap) -> Figure:
+def draw_png(shown: HeatMap) -> "Figure":
     """By matplotlib."""
+    from matplotlib.colors import LinearSegmentedColormap
+
     side = 2.5 + 0.45 * len(shown.rows)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = new_figure(side, side + 1)
     axes = figure.add_subplot()
     colours = LinearSegmentedColormap.from_list("shown", ["#ffffff", shown.colour])
     axes.imshow(shown.values, cmap=colours, vmin=0, vmax=highest(shown.values))

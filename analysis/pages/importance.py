@@ -1,26 +1,25 @@
 """Which hyper-parameters mattered: Optuna's importances, slices and parallel coordinates."""
 
 import warnings
+from functools import partial
+from typing import TYPE_CHECKING
 
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
-from optuna.importance import (
-    BaseImportanceEvaluator,
-    FanovaImportanceEvaluator,
-    PedAnovaImportanceEvaluator,
-    get_param_importances,
-)
 
 from analysis.pages.palette import ACCENT, SECOND
+from analysis.pages.png import new_figure
 from analysis.pages.records import Search
 from analysis.pages.section import Section
-from analysis.pages.slices import parallel_section, slices_section
 from analysis.pages.study import Comparable, comparable, read_journal, thinned, varying
-from analysis.pages.text import count, plot_text, share
+from analysis.pages.text import compact, count, plot_text, share
 from trainable.errors import UserError
 from trainable.escape import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from optuna.importance import BaseImportanceEvaluator
 
 MOST = 2000
 """Trials of which importances are computed."""
@@ -44,7 +43,7 @@ def importance_sections(search: Search) -> list[Section]:
     """Importance, slices and parallel coordinates; one section that says why not, where the study has too little."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        known = comparable(read_journal(search.folder), MOST)
+        known = comparable(read_journal(search.folder), MOST, search.step_epochs)
     except UserError as error:
         return [Section(KEY, TITLE, f"Not known: {error}.")]
     if known is None:
@@ -52,6 +51,8 @@ def importance_sections(search: Search) -> list[Section]:
     table = importances(known.study)
     if table.empty:
         return [Section(KEY, TITLE, "No hyper-parameter that all trials have varied, or all trials scored the same.")]
+    from analysis.pages.slices import parallel_section, slices_section
+
     return [importance_section(known, table), slices_section(known), parallel_section(known)]
 
 
@@ -64,14 +65,18 @@ def importances(study: optuna.Study) -> pd.DataFrame:
     names = [name for name in varying(study) if all(name in trial.params for trial in trials)]
     if not names or len({trial.value for trial in trials}) < 2:
         return pd.DataFrame({"name": [], "best": [], "all": []})
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator  # with scikit-learn: a second
+
     best = evaluated(study, names, PedAnovaImportanceEvaluator())
     every = evaluated(thinned(study, MOST_FORESTS), names, FanovaImportanceEvaluator(seed=0))
     frame = pd.DataFrame({"best": best, "all": every}).rename_axis("name").reset_index()
     return frame.fillna(0.0).sort_values("best", ascending=False, ignore_index=True)
 
 
-def evaluated(study: optuna.Study, names: list[str], evaluator: BaseImportanceEvaluator) -> pd.Series:
+def evaluated(study: optuna.Study, names: list[str], evaluator: "BaseImportanceEvaluator") -> pd.Series:
     """Importance by name."""
+    from optuna.importance import get_param_importances
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = get_param_importances(study, evaluator=evaluator, params=names)
@@ -83,7 +88,7 @@ def importance_section(known: Comparable, table: pd.DataFrame) -> Section:
     shown = table.rename(columns={"name": "hyper-parameter"})
     readable = shown.assign(**{name: table[name].map(share) for name in MEASURES})
     readable = readable.rename(columns={"best": "PED-ANOVA", "all": "fANOVA"})
-    return Section(KEY, TITLE, caption(known, table), draw(table), METHODS, readable, draw_png(table))
+    return Section(KEY, TITLE, caption(known, table), draw(table), METHODS, readable, partial(draw_png, table))
 
 
 def caption(known: Comparable, table: pd.DataFrame) -> str:
@@ -95,7 +100,7 @@ def caption(known: Comparable, table: pd.DataFrame) -> str:
         f"{first['name']} matters most for being among the best tenth ({share(first['best'], 0)})"
         + (f", and for the score as a whole ({share(moves['all'], 0)})" if same else
            f"; over all trials {moves['name']} moves the score most ({share(moves['all'], 0)})")
-        + f". Compared is select top-1 after epoch {known.epoch}, which {count(known.known, 'trial')} "
+        + f". Compared is select top-1 after epoch {compact(known.epoch)}, which {count(known.known, 'trial')} "
         "reached, so that early stopping doesn't pass for a hyper-parameter's effect."
         + (f" Not ranked, as only some trials have it: {printable(', '.join(left_out))}." if left_out else "")
         + (" So few trials give a hint at most." if known.known < FEW else "")
@@ -120,9 +125,9 @@ def draw(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_png(table: pd.DataFrame) -> Figure:
+def draw_png(table: pd.DataFrame) -> "Figure":
     """The same by matplotlib."""
-    figure = Figure(figsize=(9, 1.4 + 0.5 * len(table)), layout="constrained")
+    figure = new_figure(1.4 + 0.5 * len(table))
     axes, shown = figure.add_subplot(), table.iloc[::-1]
     for (name, (meaning, colour)), shift in zip(MEASURES.items(), (0.2, -0.2), strict=True):
         axes.barh([place + shift for place in range(len(shown))], shown[name], 0.38, color=colour, label=meaning)

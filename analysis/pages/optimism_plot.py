@@ -1,14 +1,20 @@
 """How much too good the figures on select are, beside those on holdout."""
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 
 from analysis.manifest import Manifest
 from analysis.pages.ensemble_tables import optimism_table
 from analysis.pages.palette import ACCENT, COLOURS, NEUTRAL
+from analysis.pages.png import new_figure
 from analysis.pages.section import Section
 from analysis.pages.text import count, plot_text, points, share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def optimism_section(manifest: Manifest) -> Section:
@@ -16,7 +22,7 @@ def optimism_section(manifest: Manifest) -> Section:
     table = optimism_table(manifest)
     return Section(
         "optimism", "Select against holdout", caption(manifest, table), draw(table), table=readable(table),
-        png=draw_png(table),
+        png=partial(draw_png, table),
     )  # fmt: skip
 
 
@@ -73,9 +79,9 @@ def draw(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_png(table: pd.DataFrame) -> Figure:
+def draw_png(table: pd.DataFrame) -> "Figure":
     """The same by matplotlib."""
-    figure = Figure(figsize=(9, 1.4 + 0.45 * len(table)), layout="constrained")
+    figure = new_figure(1.4 + 0.45 * len(table))
     axes = figure.add_subplot()
     axes.hlines(table.index, table["select"], table["holdout"], color=NEUTRAL, linewidth=3, alpha=0.5)
     axes.plot(table["select"], table.index, "o", color=COLOURS[1], markerfacecolor="none", label="select")

@@ -1,20 +1,26 @@
 """The best score so far against what it cost, beside what random search is expected to reach for the same."""
 
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 
 from analysis.pages.palette import ACCENT, NEUTRAL
+from analysis.pages.png import new_figure
 from analysis.pages.records import Search
 from analysis.pages.section import Section
-from analysis.pages.text import count, plot_text, share, slot_time, time_unit
+from analysis.pages.text import compact, count, plot_text, share, slot_time, time_unit
 from trainable import metrics
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STEEP = 0.02
-"""Share of the cost within which the first trials' first epochs shoot up."""
+"""Share of the cost within which the first trials' first steps shoot up."""
+ROUNDING = 1e-6
+"""Share of the full length by which sums of fractions may miss it."""
 MOST_DRAWS = 200
 """Points of the random-search curve."""
 
@@ -32,13 +38,13 @@ class RandomSearch(NamedTuple):
 
 
 def best_so_far(scored: pd.DataFrame) -> pd.DataFrame:
-    """seconds (of slots, added up over all epochs in the order of their ends), epochs, top1 and trial; a row a step."""
+    """seconds and epochs (of all trials, added up in the order of their steps' ends), top1 and trial; a row a rise."""
     ordered = scored.sort_values(["timestamp", "trial", metrics.EPOCH], ignore_index=True)
     best = ordered[metrics.SELECT_TOP1].cummax()
     steps = pd.DataFrame(
         {
             "seconds": ordered["seconds"].cumsum(),
-            "epochs": np.arange(1, len(ordered) + 1),
+            "epochs": ordered["passes"].cumsum(),
             "top1": best,
             "trial": ordered["trial"],
         }
@@ -61,11 +67,12 @@ def expected_best(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def random_search(search: Search) -> RandomSearch:
     """The expectation for the budget that was spent, from this search's own trials."""
     trials, scored = search.trials, search.scored
-    a_draw = float(scored.groupby("trial")["seconds"].mean().mean()) * search.full_epochs
+    trained = scored.groupby("trial")[["seconds", "passes"]].sum()
+    a_draw = float((trained["seconds"] / trained["passes"]).mean()) * search.full_epochs
     affordable = max(1, int(scored["seconds"].sum() / a_draw)) if a_draw else 1
     draws = np.unique(np.linspace(1, affordable, min(affordable, MOST_DRAWS)).round().astype(int))
     known = trials[trials[metrics.BEST_TOP1].notna()]
-    full = known.loc[known["epochs"] >= search.full_epochs, metrics.BEST_TOP1].to_numpy()
+    full = known.loc[known["epochs"] >= search.full_epochs * (1 - ROUNDING), metrics.BEST_TOP1].to_numpy()
     curve = pd.DataFrame(
         {
             "draws": draws,
@@ -81,12 +88,12 @@ def progress_section(search: Search) -> Section:
     """Best so far against cost."""
     key, title = "progress", "What the search paid for its best"
     if search.scored.empty:
-        return Section(key, title, "No epoch has a score yet.")
+        return Section(key, title, "No trial has a score yet.")
     steps, chance = best_so_far(search.scored), random_search(search)
     total = float(search.scored["seconds"].sum())
     return Section(
         key, title, caption(search, steps, chance), draw(steps, chance, total), CITATION, progress_table(steps),
-        draw_png(steps, chance, total),
+        partial(draw_png, steps, chance, total),
     )  # fmt: skip
 
 
@@ -103,7 +110,7 @@ def caption(search: Search, steps: pd.DataFrame, chance: RandomSearch) -> str:
     total = float(search.scored["seconds"].sum())
     reached = (
         f"The best score, {share(last['top1'])}, was there after {slot_time(last['seconds'])} "
-        f"({count(int(last['epochs']), 'epoch')}) of {slot_time(total)}."
+        f"({count(last['epochs'], 'epoch')}) of {slot_time(total)}."
     )
     what = f" The same time buys {count(int(row['draws']), 'full training')} of random search, "
     if np.isnan(row["high"]):
@@ -123,7 +130,7 @@ def progress_table(steps: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "slot hours": (steps["seconds"] / 3600).map("{:.3f}".format),
-            "epochs of all trials": steps["epochs"],
+            "epochs of all trials": steps["epochs"].map(compact),
             "best select top-1": steps["top1"].map(lambda value: share(value, 2)),
             "trial": steps["trial"],
         }
@@ -176,10 +183,10 @@ def shown_scores(steps: pd.DataFrame, chance: RandomSearch) -> list[float]:
     return [float(low - room), float(high + room)]
 
 
-def draw_png(steps: pd.DataFrame, chance: RandomSearch, total: float) -> Figure:
+def draw_png(steps: pd.DataFrame, chance: RandomSearch, total: float) -> "Figure":
     """The same by matplotlib."""
     scale, unit = time_unit(total)
-    figure, curve = Figure(figsize=(9, 4), layout="constrained"), chance.curve
+    figure, curve = new_figure(4), chance.curve
     axes = figure.add_subplot()
     axes.step([*(steps["seconds"] / scale), total / scale], [*steps["top1"], steps["top1"].iloc[-1]], where="post",
               color=ACCENT, linewidth=2.5, label="this search")  # fmt: skip

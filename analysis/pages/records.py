@@ -1,6 +1,7 @@
 """An experiment as the page needs it: read once, also while its search runs."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,9 @@ from trainable.experiment_lock import is_running
 if TYPE_CHECKING:
     from analysis.manifest import Manifest
 
-DECISIONS, ENSEMBLE = "decisions.jsonl", "ensemble"
+DECISIONS, JOURNAL, ENSEMBLE = "decisions.jsonl", "study.journal", "ensemble"
+FEWEST = 8
+"""Trials with a score, below which a model of the scores says nothing."""
 DECIDED_STATES = {"pause": "paused", "stop": "stopped"}
 """What the last decision says of a trial that has no last record: one that waited when it was ended gets none."""
 UNKNOWN = "unknown"
@@ -27,9 +30,9 @@ NUMBERS = (
     metrics.EPOCH, metrics.SELECT_TOP1, metrics.SELECT_LOSS, metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL,
     metrics.SECONDS_CHECKPOINT, "timestamp", "pid",
 )  # fmt: skip
-"""What `Search.epochs` takes from each record; `timestamp` is the end of the epoch, in seconds since 1970."""
+"""What `Search.steps` takes from each record; `timestamp` is the end of the step, in seconds since 1970."""
 PARTS = (metrics.SECONDS_TRAIN, metrics.SECONDS_EVAL, metrics.SECONDS_CHECKPOINT)
-"""What an epoch's time consists of."""
+"""What a step's time consists of."""
 
 
 class Search(NamedTuple):
@@ -40,9 +43,9 @@ class Search(NamedTuple):
     """experiment.json."""
     trials: pd.DataFrame
     """Of `load_experiment`, best first; `state` says paused, stopped, running or interrupted instead of unfinished."""
-    epochs: pd.DataFrame
-    """One row an epoch by trial and epoch: trial, arch, hostname, diverged, seconds (of all `PARTS`), and `NUMBERS`
-    (NaN where a record lacks one)."""
+    steps: pd.DataFrame
+    """One row a step by trial and epoch: trial, arch, hostname, diverged, seconds (of all `PARTS`), passes (epochs that
+    it took), and `NUMBERS` (NaN where a record lacks one). In experiments of earlier versions a step is an epoch."""
     manifest: "Manifest | None"
     problem: str
     """Why the ensemble that is there can't be read."""
@@ -55,13 +58,33 @@ class Search(NamedTuple):
 
     @property
     def scored(self) -> pd.DataFrame:
-        """The epochs that have a score."""
-        return self.epochs[~self.epochs["diverged"] & self.epochs[metrics.SELECT_TOP1].notna()]
+        """The steps that have a score."""
+        return self.steps[~self.steps["diverged"] & self.steps[metrics.SELECT_TOP1].notna()]
 
     @property
-    def full_epochs(self) -> int:
+    def full_epochs(self) -> float:
         """Epochs of a full training: the plan's, or the longest trial's where it isn't known."""
-        return int(self.plan.get("epochs") or self.trials["epochs"].max())
+        return float(self.plan.get("epochs") or self.trials["epochs"].max())
+
+    @property
+    def full_steps(self) -> int:
+        """Steps of a full training: one an epoch where the plan doesn't say."""
+        return int(self.plan.get("steps") or max(1, math.ceil(self.full_epochs)))
+
+    @property
+    def step_epochs(self) -> float:
+        """Epochs that a step takes."""
+        return self.full_epochs / self.full_steps
+
+    @property
+    def passes(self) -> float:
+        """Epochs of all trials together."""
+        return float(self.trials["epochs"].sum())
+
+    @property
+    def seconds(self) -> float:
+        """That slots were used."""
+        return float(self.steps["seconds"].sum())
 
 
 def read_search(folder: Path) -> Search:
@@ -69,13 +92,13 @@ def read_search(folder: Path) -> Search:
     facts, files = checked_facts(folder), read_trials(folder)
     running = is_running(folder)
     try:
-        trials, epochs = trials_frame(files), epochs_frame(files)
+        trials, steps = trials_frame(files), steps_frame(files)
     except KeyError as error:
-        raise UserError(f"{folder}: an epoch's record has no {error}; read it with the version that made it") from None
+        raise UserError(f"{folder}: a record has no {error}; read it with the version that made it") from None
     trials["arch"] = trials["arch"].fillna(UNKNOWN).astype(str)
     trials["state"] = named_states(trials, last_decisions(folder), running)
     manifest, problem = found_manifest(folder / ENSEMBLE)
-    return Search(folder, facts, trials, epochs, manifest, problem, running)
+    return Search(folder, facts, trials, steps, manifest, problem, running)
 
 
 def named_states(trials: pd.DataFrame, decisions: dict[str, str], running: bool) -> pd.Series:
@@ -101,8 +124,8 @@ def last_decisions(folder: Path) -> dict[str, str]:
     return last
 
 
-def epochs_frame(files: Sequence[TrialFiles]) -> pd.DataFrame:
-    """One row for each epoch of each trial."""
+def steps_frame(files: Sequence[TrialFiles]) -> pd.DataFrame:
+    """One row for each step of each trial."""
     columns = ("trial", "arch", "hostname", "diverged", *NUMBERS)
     rows = [
         (
@@ -119,6 +142,7 @@ def epochs_frame(files: Sequence[TrialFiles]) -> pd.DataFrame:
     frame["diverged"] = frame["diverged"].astype(bool)
     frame[list(NUMBERS)] = frame[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
     frame["seconds"] = frame[list(PARTS)].sum(axis=1)
+    frame["passes"] = frame[metrics.EPOCH] - frame.groupby("trial")[metrics.EPOCH].shift(fill_value=0)
     return frame
 
 

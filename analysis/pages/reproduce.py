@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.experiment import EXPERIMENT
-from analysis.pages.records import DECISIONS, ENSEMBLE, Search
+from analysis.pages.records import DECISIONS, ENSEMBLE, JOURNAL, Search
 from analysis.pages.section import Section
-from analysis.pages.study import JOURNAL
 from trainable.escape import printable
 
 LINKED = {

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure as Png
     from pandas import DataFrame
     from plotly.graph_objects import Figure
@@ -23,5 +25,5 @@ class Section(NamedTuple):
     """HTML that stands below the figure, already escaped."""
     table: "DataFrame | None" = None
     """The numbers behind the figure, as they are to be read; the page escapes the cells."""
-    png: "Png | None" = None
-    """The figure for `report/<key>.png`."""
+    png: "Callable[[], Png] | None" = None
+    """Draws the figure for `report/<key>.png`."""

@@ -11,7 +11,7 @@ from plotly.colors import sample_colorscale
 from analysis.pages.palette import SCALE
 from analysis.pages.section import Section
 from analysis.pages.study import Comparable, study_of, thinned, varying
-from analysis.pages.text import count, plot_text
+from analysis.pages.text import compact, count, plot_text
 from trainable.escape import printable
 
 MOST_DRAWN = 250
@@ -34,8 +34,8 @@ def slices_section(known: Comparable) -> Section:
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in best.params.items()
     )
     text = (
-        f"Each point is a trial, its height its score after epoch {known.epoch}; orange points came last, so one "
-        f"sees where the search went. The best then had {printable(values)}."
+        f"Each point is a trial, its height its score after epoch {compact(known.epoch)}; orange points came last, so "
+        f"one sees where the search went. The best then had {printable(values)}."
     )
     return Section("slices", "Each hyper-parameter by itself", text, in_rows(plot_slice(drawn, params=varying(drawn))))
 
@@ -93,8 +93,8 @@ def parallel_section(known: Comparable) -> Section:
     figure.update_xaxes(tickangle=0)
     figure.update_annotations(font={"color": None})
     text = (
-        f"Each line is a trial, coloured by select top-1 after epoch {known.epoch}: where orange lines meet, good "
-        f"trials agree. Drawn are {'the best ' if len(trials) < known.known else ''}{len(trials)} of "
+        f"Each line is a trial, coloured by select top-1 after epoch {compact(known.epoch)}: where orange lines meet, "
+        f"good trials agree. Drawn are {'the best ' if len(trials) < known.known else ''}{len(trials)} of "
         f"{count(known.known, 'trial')}."
     )
     return Section("parallel", "What good trials have in common", text, figure)

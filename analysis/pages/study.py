@@ -1,4 +1,7 @@
-"""The search's Optuna study, read from a copy, with scores that compare: all after the same number of epochs."""
+"""The search's Optuna study, read from a copy, with scores that compare: all after the same number of epochs.
+
+The study knows steps, which are epochs in searches of earlier versions.
+"""
 
 import math
 import shutil
@@ -12,22 +15,21 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, create_trial
 
+from analysis.pages.records import FEWEST, JOURNAL
 from trainable.errors import UserError
 
-JOURNAL = "study.journal"
-FEWEST = 8
-"""Trials with a score, below which a model of the scores says nothing."""
 COMPARED_SHARE = 1 / 3
-"""The epoch at which trials are compared is the latest that this share of them reached."""
+"""The step at which trials are compared is the latest that this share of them reached."""
 
 
 class Comparable(NamedTuple):
-    """A study in memory whose trials are all complete, each with its score after the same epoch."""
+    """A study in memory whose trials are all complete, each with its score after the same step."""
 
     study: optuna.Study
-    epoch: int
+    epoch: float
+    """Where that step ends."""
     known: int
-    """Trials with a score at that epoch; the study has a sample of them where they are many."""
+    """Trials with a score there; the study has a sample of them where they are many."""
 
 
 def read_journal(folder: Path) -> list[FrozenTrial]:
@@ -55,26 +57,26 @@ def cut_to_whole_lines(path: Path) -> None:
         file.truncate(content.rfind(b"\n") + 1)
 
 
-def compared_epoch(curves: list[dict[int, float]]) -> int:
-    """The latest epoch that `COMPARED_SHARE` of the curves reached, and at least `FEWEST`; 0 where none is."""
+def compared_step(curves: list[dict[int, float]]) -> int:
+    """The latest step that `COMPARED_SHARE` of the curves reached, and at least `FEWEST`; 0 where none is."""
     wanted = max(FEWEST, math.ceil(len(curves) * COMPARED_SHARE))
-    epochs = sorted((max(curve) for curve in curves if curve), reverse=True)
-    return epochs[wanted - 1] if len(epochs) >= wanted else 0
+    steps = sorted((max(curve) for curve in curves if curve), reverse=True)
+    return steps[wanted - 1] if len(steps) >= wanted else 0
 
 
-def comparable(trials: list[FrozenTrial], most: int) -> Comparable | None:
-    """A study of at most `most` trials (a sample, fixed) with their score at one epoch; None where too few have one."""
+def comparable(trials: list[FrozenTrial], most: int, step_epochs: float = 1.0) -> Comparable | None:
+    """A study of at most `most` trials (a sample, fixed) with their score at one step; None where too few have one."""
     curves = [finite(trial.intermediate_values) for trial in trials]
-    epoch = compared_epoch(curves)
-    scores = [(trial, curve[epoch]) for trial, curve in zip(trials, curves, strict=True) if epoch in curve]
+    step = compared_step(curves)
+    scores = [(trial, curve[step]) for trial, curve in zip(trials, curves, strict=True) if step in curve]
     if len(scores) < FEWEST:
         return None
-    step = math.ceil(len(scores) / most)
+    every = math.ceil(len(scores) / most)
     kept = [
         create_trial(value=value, params=trial.params, distributions=trial.distributions)
-        for trial, value in scores[::step]
+        for trial, value in scores[::every]
     ]
-    return Comparable(study_of(kept), epoch, len(scores))
+    return Comparable(study_of(kept), step * step_epochs, len(scores))
 
 
 def thinned(study: optuna.Study, most: int) -> optuna.Study:
@@ -103,4 +105,4 @@ def varying(study: optuna.Study) -> list[str]:
 
 def finite(curve: dict[int, float]) -> dict[int, float]:
     """The scores that are numbers."""
-    return {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
+    return {step: value for step, value in curve.items() if math.isfinite(value)}

@@ -33,9 +33,15 @@ def time_unit(seconds: float) -> tuple[float, str]:
     return (HOUR_S, "hours") if seconds >= HOUR_S else (60.0, "minutes")
 
 
-def count(number: int, noun: str) -> str:
-    """`1 trial`, `1,200 trials`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def compact(number: float) -> str:
+    """Whole numbers as they are, with commas; others in three digits, and from 100 on rounded: `12.5`, `0.333`."""
+    return f"{round(number):,}" if number == round(number) or abs(number) >= 100 else f"{number:.3g}"
+
+
+def count(number: float, noun: str) -> str:
+    """`1 trial`, `1,200 trials`, `12.5 epochs`."""
+    written = compact(number)
+    return f"{written} {noun}" + ("" if written == "1" else "s")
 
 
 def listed(parts: list[str]) -> str:

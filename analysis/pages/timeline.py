@@ -1,17 +1,21 @@
-"""Where the time went: what each slot did, from the times in the epochs' records."""
+"""Where the time went: what each slot did, from the times in the steps' records."""
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from analysis.pages.palette import COLOURS, NEUTRAL
+from analysis.pages.png import new_figure, whole_numbers
 from analysis.pages.records import Search
 from analysis.pages.section import Section
 from analysis.pages.text import count, listed, plot_text, share, slot_time, time_unit
 from trainable import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ACTIVITIES = {
     "training": (metrics.SECONDS_TRAIN, COLOURS[0]),
@@ -21,17 +25,17 @@ ACTIVITIES = {
 }
 """What a slot does: the column of its seconds, and its colour."""
 MOST_BLOCKS = 600
-"""Blocks of the timeline; where there are more epochs, a block sums several up."""
+"""Blocks of the timeline; where there are more steps, a block sums several up."""
 
 
-def slot_epochs(epochs: pd.DataFrame) -> pd.DataFrame:
-    """The epochs whose end is known, by slot and time, with slot, start (seconds since 1970, with the checkpoint that
-    came before), and waiting (seconds since the same process ended its epoch before).
+def slot_steps(steps: pd.DataFrame) -> pd.DataFrame:
+    """The steps whose end is known, by slot and time, with slot, start (seconds since 1970, with the checkpoint that
+    came before), and waiting (seconds since the same process ended its step before).
 
     A process is a (hostname, pid). Processes that follow each other, as after a crash or a resume, share a slot; the
     time between them isn't counted as waiting.
     """
-    known = epochs[epochs["timestamp"].notna()].sort_values("timestamp", kind="stable")
+    known = steps[steps["timestamp"].notna()].sort_values("timestamp", kind="stable")
     known = known.assign(
         start=known["timestamp"] - known["seconds"], process=known["hostname"] + known["pid"].astype(str)
     )
@@ -61,7 +65,7 @@ def totals(timed: pd.DataFrame) -> dict[str, float]:
 def blocks(timed: pd.DataFrame) -> pd.DataFrame:
     """slot, activity, start and length in seconds from the search's begin, and trial (the first of the block).
 
-    Of the epochs of a block, the parts stand in the order of `ACTIVITIES`, behind their waiting and checkpoints.
+    Of the steps of a block, the parts stand in the order of `ACTIVITIES`, behind their waiting and checkpoints.
     """
     together = math.ceil(len(timed) / MOST_BLOCKS) if len(timed) else 1
     number = timed.groupby("slot").cumcount() // together
@@ -80,9 +84,9 @@ def blocks(timed: pd.DataFrame) -> pd.DataFrame:
 def timeline_section(search: Search) -> Section:
     """The timeline, and its totals."""
     key, title = "time", "Where the time went"
-    timed = slot_epochs(search.epochs)
+    timed = slot_steps(search.steps)
     if timed.empty:
-        return Section(key, title, "No record says yet when its epoch ended.")
+        return Section(key, title, "No record says yet when its step ended.")
     spent, together = totals(timed), math.ceil(len(timed) / MOST_BLOCKS)
     table = pd.DataFrame(
         {
@@ -91,9 +95,9 @@ def timeline_section(search: Search) -> Section:
             "share": [share(seconds / (sum(spent.values()) or 1)) for seconds in spent.values()],
         }
     )
-    text = caption(timed, spent) + (f" A block of the plot sums up {together} epochs." if together > 1 else "")
+    text = caption(timed, spent) + (f" A block of the plot sums up {together} steps." if together > 1 else "")
     shown = blocks(timed)
-    return Section(key, title, text, draw(shown), table=table, png=draw_png(shown))
+    return Section(key, title, text, draw(shown), table=table, png=partial(draw_png, shown))
 
 
 def caption(timed: pd.DataFrame, spent: dict[str, float]) -> str:
@@ -103,8 +107,8 @@ def caption(timed: pd.DataFrame, spent: dict[str, float]) -> str:
     span = float(timed["timestamp"].max() - timed["start"].min())
     scale, unit = time_unit(span)
     return (
-        f"Of {slot_time(total)} of {count(int(timed['slot'].max()), 'slot')}, {parts}. From the first epoch's begin "
-        f"to the last one's end {span / scale:.3g} {unit} went by. Waiting is the time between two epochs of one "
+        f"Of {slot_time(total)} of {count(int(timed['slot'].max()), 'slot')}, {parts}. From the first step's begin "
+        f"to the last one's end {span / scale:.3g} {unit} went by. Waiting is the time between two steps of one "
         "process: decisions, loading of the next trial, copies of files."
     )
 
@@ -129,15 +133,19 @@ def draw(shown: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_png(shown: pd.DataFrame) -> Figure:
+def draw_png(shown: pd.DataFrame) -> "Figure":
     """The same by matplotlib."""
     scale, unit = time_unit(float((shown["start"] + shown["length"]).max()))
-    figure = Figure(figsize=(9, 1.6 + min(6, 0.4 * int(shown["slot"].max()))), layout="constrained")
+    figure = new_figure(1.6 + min(6, 0.4 * int(shown["slot"].max())))
     axes = figure.add_subplot()
     for activity, (_, colour) in ACTIVITIES.items():
         rows = shown[shown["activity"].eq(activity)]
-        axes.barh(rows["slot"], rows["length"] / scale, 0.7, rows["start"] / scale, color=colour, label=activity)
+        for place, (_, its) in enumerate(rows.groupby("slot")):
+            spans = list(zip(its["start"] / scale, its["length"] / scale, strict=True))
+            label = None if place else activity  # once in the legend
+            axes.broken_barh(spans, (its["slot"].iloc[0] - 0.35, 0.7), facecolor=colour, label=label)
     axes.set(xlabel=unit, ylabel="slot")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(left=0)
+    whole_numbers(axes.yaxis)
     figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize="small")
     return figure

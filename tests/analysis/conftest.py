@@ -104,7 +104,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory, trainings: dict[str, Tr
 def run_trial(training: Training, folder: Path) -> None:
     """Train to the end, with the files that Ray and the Trainable leave."""
     while not training.done:
-        record = training.run_epoch()
+        record = training.run_step()
         checkpoint = folder / f"checkpoint_{training.epoch - 1:06}"
         checkpoint.mkdir(parents=True)
         save_checkpoint(training, checkpoint)

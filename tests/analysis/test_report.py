@@ -173,6 +173,38 @@ def test_the_page_is_written_whatever_a_search_left(spoilt, write_trial, record)
     assert (trial.parent / "report" / "mine.txt").exists() == (spoilt == "foreign files")
 
 
+def test_a_budget_leaves_out_what_takes_longer_and_the_page_says_so(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path / "made-up", trials=20, epochs=4)
+    whole = write_report(folder).read_text()
+    assert "Left out" not in whole
+    (folder / "report" / "mine.png").touch()
+    page = write_report(folder, time_budget_s=0.001).read_text()
+    assert [re.findall('<section id="([a-z-]+)"', each)[-1] for each in (whole, page)] == ["reproduce", "left-out"]
+    assert 'id="answer"' in page
+    assert 'id="curves"' in page
+    assert 'id="failures"' in page
+    assert f"<code>python -m analysis.report {folder}</code>" in page
+    assert not (folder / "report" / "curves.png").exists(), "it would be of the report before"
+    assert (folder / "report" / "mine.png").exists()
+    assert len(write_report(folder, time_budget_s=3600).read_text()) == len(whole)
+
+
+def test_the_command_says_what_it_left_out_and_is_quick_as_it_imports_little(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path / "made-up", trials=20, epochs=4)
+    heavy = ("matplotlib", "optuna", "scipy", "sklearn", "torch")
+    code = (
+        f"import atexit, runpy, sys; sys.argv = ['report', {str(folder)!r}, '--time-budget', '0.01s'];"
+        f"atexit.register(lambda: print(sorted({{*{heavy}}} & set(sys.modules))));"
+        "runpy.run_module('analysis.report', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    written, left_out, imported = done.stdout.splitlines()
+    assert written == f"report   {folder}/report/index.html"
+    assert left_out.startswith("left out what the search paid for its best, ")
+    assert left_out.endswith("the plots as PNG files: no time within 0.01s")
+    assert imported == "[]"
+
+
 def test_a_folder_that_cant_be_written_is_told(write_trial, record) -> None:
     folder = write_trial("0001-a", [record(1)]).parent
     (folder / "report").touch()
@@ -200,6 +232,14 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, facts: str | None, code: 
     assert done.stderr.count("\n") == 1
     assert error in done.stderr
     assert done.stdout == ""
+
+
+def test_a_budget_that_is_none_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "analysis.report", str(tmp_path), "--time-budget", "soon"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --time-budget soon: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -28,9 +28,9 @@ def past_its_best(experiment: Path, trainings: dict[str, Training], dataset: Dat
     splits = dataset.splits
     config = trainings["0001-test_resnet"].config
     training = Training(config, dataset, splits.train, splits.select, CPU)
-    training.run_epoch()
+    training.run_step()
     first = training.best_logits
-    training.run_epoch()
+    training.run_step()
     training.best_epoch, training.best_logits = 1, first
     training.best_weights = {name: value + 0.01 for name, value in training.best_weights.items()}
     for path in (folder / "0001-test_resnet").glob("checkpoint_*"):

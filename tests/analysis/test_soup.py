@@ -74,7 +74,7 @@ def near_trials(dataset: Dataset, config_of: Callable[[str, float], TrialConfig]
     splits = dataset.splits
     training = Training(config_of("test_convnext", 3e-3), dataset, splits.train, splits.select, CPU)
     while not training.done:
-        training.run_epoch()
+        training.run_step()
     middle, generator = training.best_weights, torch.Generator().manual_seed(0)
     noise = {name: 0.5 * value.std() * torch.randn(value.shape, generator=generator) for name, value in middle.items()}
     found = []

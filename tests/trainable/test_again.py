@@ -66,7 +66,7 @@ def original(colour_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> S
     dataset = open_dataset(config.data, seed=config.seed, progress=False)
     training = Training(config, dataset, dataset.splits.train, dataset.splits.select, CPU)
     for _ in range(2):
-        training.run_epoch()
+        training.run_step()
     checkpoint = experiment / NAME / "checkpoint_000001"
     checkpoint.mkdir(parents=True)
     save_checkpoint(training, checkpoint)
@@ -132,7 +132,7 @@ def test_a_refit_is_a_training_on_train_and_select_to_the_end_of_its_length(sear
     rows = np.sort(np.concatenate([splits.train, splits.select]))
     plain = Training(again.config, searched.training.dataset, rows, splits.holdout, CPU)
     while not plain.done:
-        plain.run_epoch()
+        plain.run_step()
     weights = refit_weights(searched.trial)
     assert weights is not None
     assert_same(load_file(weights), cpu_weights(plain.machinery.evaluated))

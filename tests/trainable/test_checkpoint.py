@@ -46,8 +46,8 @@ def build(colour_folder: Path):
 def trained(build) -> Training:
     """A training with two epochs behind it."""
     training = build()
-    training.run_epoch()
-    training.run_epoch()
+    training.run_step()
+    training.run_step()
     return training
 
 
@@ -108,14 +108,14 @@ def test_a_checkpoint_goes_on_with_the_numbers_of_another_configuration(build, t
     assert all(torch.equal(value, expected[name]) for name, value in cpu_weights(other.machinery.evaluated).items())
     fresh = build(lr=5e-4)
     fresh.epoch = 2
-    assert other.run_epoch()[metrics.LEARNING_RATE] == fresh.run_epoch()[metrics.LEARNING_RATE]
+    assert other.run_step()[metrics.LEARNING_RATE] == fresh.run_step()[metrics.LEARNING_RATE]
     assert [record[metrics.EPOCH] for record in other.history] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_the_state_is_loadable_with_weights_only(build, tmp_path: Path, ema_decay: float | None) -> None:
     training = build(ema_decay=ema_decay)
-    training.run_epoch()
+    training.run_step()
     save_checkpoint(training, tmp_path)
     state = torch.load(tmp_path / STATE, weights_only=True)
     assert state["epoch"] == 1
@@ -190,7 +190,7 @@ def test_saving_again_after_loading_writes_the_same_weights(trained: Training, b
 
 def test_a_diverged_training_leaves_a_record_that_can_be_read(build, tmp_path: Path) -> None:
     training = build(lr=1e30, clip_grad=None, warmup_epochs=0)
-    training.run_epoch()
+    training.run_step()
     save_checkpoint(training, tmp_path)
     (record,) = json.loads((tmp_path / RECORD).read_text())["epochs"]
     assert record[metrics.DIVERGED] is True

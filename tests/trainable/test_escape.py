@@ -69,7 +69,7 @@ def test_the_single_runs_predictions_hold_no_formulas(colour_folder: Path, tmp_p
     dataset = open_dataset(root, progress=False)
     config = TrialConfig(data=root, arch="test_resnet", epochs=1)
     training = Training(config, dataset, dataset.splits.train, dataset.splits.select, torch.device("cpu"))
-    training.run_epoch()
+    training.run_step()
     predict_test(training, tmp_path)
     with (tmp_path / TEST_PREDICTIONS).open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -87,7 +87,7 @@ def checkpoint(colour_folder: Path, tmp_path: Path) -> tuple[Training, Path]:
     config = TrialConfig(data=colour_folder, arch="test_resnet", epochs=2, batch_size=32)
     dataset = open_dataset(colour_folder, progress=False)
     training = Training(config, dataset, dataset.splits.train, dataset.splits.select, torch.device("cpu"))
-    training.run_epoch()
+    training.run_step()
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     save_checkpoint(training, folder)

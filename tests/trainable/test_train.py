@@ -259,14 +259,14 @@ def test_a_run_that_diverges_at_once_is_an_error(colour_folder: Path, run_here, 
 def test_a_run_that_diverges_later_says_so_and_keeps_its_best_epoch(
     colour_folder: Path, run_here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_epoch = Training.run_epoch
+    run_step = Training.run_step
 
     def break_before_the_second_epoch(training: Training) -> dict:
         if training.epoch == 1:
             next(training.machinery.model.parameters()).data.fill_(float("nan"))
-        return run_epoch(training)
+        return run_step(training)
 
-    monkeypatch.setattr(Training, "run_epoch", break_before_the_second_epoch)
+    monkeypatch.setattr(Training, "run_step", break_before_the_second_epoch)
     code, out, _ = run_here("--data", colour_folder, "--arch", "test_vit", "--epochs", 5)
     assert code == 0
     assert "the loss diverged in epoch 2" in out
@@ -280,7 +280,7 @@ def test_a_run_interrupted_before_its_first_checkpoint_does_not_offer_to_go_on(
     def interrupt(_: Training) -> dict:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Training, "run_epoch", interrupt)
+    monkeypatch.setattr(Training, "run_step", interrupt)
     code, out, _ = run_here("--data", colour_folder, "--arch", "test_resnet")
     assert code == 130
     assert "nothing is saved yet" in out

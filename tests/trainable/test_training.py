@@ -72,11 +72,13 @@ def scripted(build, monkeypatch: pytest.MonkeyPatch):
             finite = scores[training.epoch] is not None
             if finite:
                 torch.nn.init.constant_(next(training.machinery.model.parameters()), training.epoch + 1)
-            return TrainScores(1.0 if finite else math.nan, 0.5, 1.0, 96, finite)
+            return TrainScores(1.0 if finite else math.nan, 0.5, 1.0, 96, finite, len(training.order))
 
         monkeypatch.setattr(training_module, "train_epoch", train)
         monkeypatch.setattr(
-            training_module, "score", lambda *_: HeldOutScores(scores[training.epoch][1], scores[training.epoch][0], 1)
+            training_module,
+            "score",
+            lambda *_: HeldOutScores(scores[training.epoch - 1][1], scores[training.epoch - 1][0], 1),
         )
         return training
 
@@ -102,14 +104,14 @@ def test_a_training_continued_from_a_checkpoint_equals_an_undisturbed_one_bit_fo
 ) -> None:
     undisturbed, paused, continued = build(**values), build(**values), build(**values)
     for _ in range(3):
-        undisturbed.run_epoch()
+        undisturbed.run_step()
     for _ in range(pause_after):
-        paused.run_epoch()
+        paused.run_step()
     save_checkpoint(paused, tmp_path)
     torch.manual_seed(99)  # whatever else happened in the process
     load_checkpoint(continued, tmp_path)
     while not continued.done:
-        continued.run_epoch()
+        continued.run_step()
     assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
     assert_same(cpu_weights(continued.machinery.evaluated), cpu_weights(undisturbed.machinery.evaluated))
     assert_same(continued.best_weights, undisturbed.best_weights)
@@ -120,7 +122,7 @@ def test_a_training_continued_from_a_checkpoint_equals_an_undisturbed_one_bit_fo
 
 def test_the_moving_average_is_what_is_evaluated_and_differs_from_the_trained_weights(build) -> None:
     training = build(ema_decay=0.9)
-    training.run_epoch()
+    training.run_step()
     assert training.machinery.evaluated is training.machinery.ema.module
     average, trained = cpu_weights(training.machinery.evaluated), cpu_weights(training.machinery.model)
     assert any(not torch.equal(average[name], trained[name]) for name in trained)
@@ -132,7 +134,7 @@ def test_two_trainings_of_one_seed_are_equal_and_of_another_seed_not(build) -> N
     for training in (first, second, other):
         torch.manual_seed(training.config.seed + id(training) % 1000)
         np.random.seed(0)
-        training.run_epoch()
+        training.run_step()
     assert_same(cpu_weights(first.machinery.model), cpu_weights(second.machinery.model))
     assert without_times(first.history) == without_times(second.history)
     assert first.history[0][metrics.TRAIN_LOSS] != other.history[0][metrics.TRAIN_LOSS]
@@ -144,8 +146,8 @@ def test_the_number_of_loader_workers_changes_nothing(build, monkeypatch: pytest
         monkeypatch.setattr(training_module, "choose_workers", lambda *_, count=workers: (count, "the test says so"))
         training = build(data_on="host")
         assert training.loader.num_workers == workers
-        training.run_epoch()
-        training.run_epoch()
+        training.run_step()
+        training.run_step()
         weights.append(cpu_weights(training.machinery.model))
     assert_same(*weights)
 
@@ -155,18 +157,18 @@ def test_a_training_with_workers_continues_like_an_undisturbed_one(
 ) -> None:
     monkeypatch.setattr(training_module, "choose_workers", lambda *_: (1, "the test says so"))
     undisturbed, continued = build(data_on="host", epochs=2), build(data_on="host", epochs=2)
-    undisturbed.run_epoch()
+    undisturbed.run_step()
     save_checkpoint(undisturbed, tmp_path)
-    undisturbed.run_epoch()
+    undisturbed.run_step()
     load_checkpoint(continued, tmp_path)
-    continued.run_epoch()
+    continued.run_step()
     assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
 
 
 def test_a_record_has_every_key_of_metrics_and_no_other(build) -> None:
     keys = {value for name, value in vars(metrics).items() if name.isupper() and name != "SCORE_MODE"}
     training = build()
-    record = training.run_epoch()
+    record = training.run_step()
     assert set(record) == keys
     assert training.history == [record]
     assert record[metrics.EPOCH] == 1
@@ -176,27 +178,27 @@ def test_a_record_has_every_key_of_metrics_and_no_other(build) -> None:
 
 
 def test_a_record_holds_plain_values_only(build) -> None:
-    assert {type(value) for value in build().run_epoch().values()} <= {int, float, bool}
+    assert {type(value) for value in build().run_step().values()} <= {int, float, bool}
 
 
 def test_the_strength_in_a_record_is_the_one_that_the_epoch_was_trained_with(build) -> None:
     training = build(epochs=3)
-    assert [training.run_epoch()[metrics.STRENGTH] for _ in range(3)] == [strength_at(epoch, 3) for epoch in range(3)]
+    assert [training.run_step()[metrics.STRENGTH] for _ in range(3)] == [strength_at(epoch, 3) for epoch in range(3)]
 
 
 def test_a_record_says_how_long_the_checkpoint_before_it_took(build, tmp_path: Path) -> None:
     training = build(epochs=2)
-    assert training.run_epoch()[metrics.SECONDS_CHECKPOINT] == 0
+    assert training.run_step()[metrics.SECONDS_CHECKPOINT] == 0
     save_checkpoint(training, tmp_path)
-    assert training.run_epoch()[metrics.SECONDS_CHECKPOINT] > 0
+    assert training.run_step()[metrics.SECONDS_CHECKPOINT] > 0
 
 
 def test_a_training_is_done_at_its_full_length(build) -> None:
     training = build(epochs=2)
     assert not training.done
-    training.run_epoch()
+    training.run_step()
     assert not training.done
-    training.run_epoch()
+    training.run_step()
     assert training.done
 
 
@@ -213,7 +215,7 @@ def test_a_training_is_done_at_its_full_length(build) -> None:
 def test_the_best_epoch_is_kept_with_its_weights(scripted, scores: list, best_epoch: int) -> None:
     training = scripted(scores)
     while not training.done:
-        training.run_epoch()
+        training.run_step()
     assert training.best_epoch == best_epoch
     assert training.best == (scores[best_epoch - 1][0], -scores[best_epoch - 1][1])
     assert next(iter(training.best_weights.values())).unique().tolist() == [best_epoch]
@@ -224,7 +226,7 @@ def test_the_best_epoch_is_kept_with_its_weights(scripted, scores: list, best_ep
 def test_the_logits_of_the_best_epoch_are_those_of_its_weights(build) -> None:
     training = build(epochs=3)
     while not training.done:
-        training.run_epoch()
+        training.run_step()
     training.machinery.evaluated.load_state_dict(training.best_weights)
     logits = training.predict(training.held_out_rows).numpy().astype(np.float16)
     np.testing.assert_array_equal(training.best_logits, logits)
@@ -232,8 +234,8 @@ def test_the_logits_of_the_best_epoch_are_those_of_its_weights(build) -> None:
 
 def test_a_diverged_training_is_done_with_the_worst_score_and_keeps_the_best_epoch_before(scripted) -> None:
     training = scripted([(0.5, 1.0), None, (0.9, 0.1)])
-    training.run_epoch()
-    record = training.run_epoch()
+    training.run_step()
+    record = training.run_step()
     assert training.done
     assert record[metrics.DIVERGED] is True
     assert (record[metrics.SELECT_TOP1], record[metrics.SELECT_LOSS]) == (0, math.inf)
@@ -244,7 +246,7 @@ def test_a_training_that_diverges_in_its_first_epoch_has_no_best_epoch_and_can_b
     scripted, build, tmp_path: Path
 ) -> None:
     training = scripted([None, (0.5, 1.0)])
-    training.run_epoch()
+    training.run_step()
     save_checkpoint(training, tmp_path)
     continued = build(arch="test_resnet", attn_drop_rate=None, epochs=2)
     load_checkpoint(continued, tmp_path)
@@ -257,7 +259,7 @@ def test_a_training_that_diverges_in_its_first_epoch_has_no_best_epoch_and_can_b
 
 def test_a_training_whose_last_update_broke_the_weights_has_diverged(scripted) -> None:
     training = scripted([(1 / 3, math.nan), (0.5, 1.0)])
-    record = training.run_epoch()
+    record = training.run_step()
     assert record[metrics.DIVERGED] is True
     assert record[metrics.SCORE] == 0
     assert training.best is None
@@ -267,7 +269,7 @@ def test_a_training_whose_last_update_broke_the_weights_has_diverged(scripted) -
 def test_the_micro_batch_is_the_batch_where_memory_suffices(build, caplog, batch_size: int, images: int) -> None:
     training = build(batch_size=batch_size)
     images = min(images, len(training.order.rows))
-    assert training.run_epoch()[metrics.MICRO_BATCH] == images
+    assert training.run_step()[metrics.MICRO_BATCH] == images
     assert training.micro_batch_note is None
     assert caplog.messages == []
 
@@ -285,7 +287,7 @@ def test_a_training_that_runs_out_of_memory_goes_on_in_micro_batches_and_says_so
     training = build(arch=arch, attn_drop_rate=None)
     limit_memory(training.machinery.model, 10)
     with caplog.at_level(logging.WARNING):
-        records = [training.run_epoch() for _ in range(3)]
+        records = [training.run_step() for _ in range(3)]
     assert [record[metrics.MICRO_BATCH] for record in records] == [8, 8, 8]
     assert records[-1][metrics.TRAIN_LOSS] < records[0][metrics.TRAIN_LOSS]
     assert training.micro_batch_note.startswith(f"memory ran out: {arch} trains batches of 32 in micro-batches of 8")
@@ -299,7 +301,7 @@ def test_an_epoch_in_micro_batches_is_close_to_one_in_whole_batches(build, limit
     whole, short = build(**values), build(**values)
     limit_memory(short.machinery.model, 10)
     for _ in range(3):
-        expected, record = whole.run_epoch(), short.run_epoch()
+        expected, record = whole.run_step(), short.run_step()
         assert record[metrics.MICRO_BATCH] == 8
         for name in (metrics.TRAIN_LOSS, metrics.TRAIN_TOP1, metrics.SELECT_LOSS):
             assert record[name] == pytest.approx(expected[name], rel=1e-3)
@@ -311,16 +313,16 @@ def test_a_continued_training_remembers_its_micro_batch_and_equals_an_undisturbe
 ) -> None:
     undisturbed, continued = (build(arch=arch, attn_drop_rate=None) for _ in range(2))
     limit_memory(undisturbed.machinery.model, 10)
-    undisturbed.run_epoch()
+    undisturbed.run_step()
     save_checkpoint(undisturbed, tmp_path)
     while not undisturbed.done:
-        undisturbed.run_epoch()
+        undisturbed.run_step()
     caplog.clear()
     load_checkpoint(continued, tmp_path)  # into a model that takes any batch
     assert continued.micro_batch_note == undisturbed.micro_batch_note
     tried = limit_memory(continued.machinery.model, 1000)
     while not continued.done:
-        continued.run_epoch()
+        continued.run_step()
     assert tried[:4] == [8] * 4
     assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
     # scoring meets other batches where it isn't limited, which on some processors changes the last bit of a loss
@@ -331,9 +333,9 @@ def test_a_continued_training_remembers_its_micro_batch_and_equals_an_undisturbe
 
 def test_a_training_whose_records_are_older_than_micro_batches_continues_in_whole_batches(build) -> None:
     training = build()
-    del training.run_epoch()[metrics.MICRO_BATCH]
+    del training.run_step()[metrics.MICRO_BATCH]
     assert training.micro_batch_note is None
-    assert training.run_epoch()[metrics.MICRO_BATCH] == 32
+    assert training.run_step()[metrics.MICRO_BATCH] == 32
 
 
 def test_one_image_that_does_not_fit_is_an_error_that_says_what_helps(build, limit_memory) -> None:
@@ -344,7 +346,7 @@ def test_one_image_that_does_not_fit_is_an_error_that_says_what_helps(build, lim
         r"give a larger --gpus-per-trial, a smaller --image-size or smaller batches \(--set batch_size=N.*\)$"
     )
     with pytest.raises(UserError, match=message) as raised:
-        training.run_epoch()
+        training.run_step()
     assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
     assert (training.epoch, training.history) == (0, [])
 
@@ -357,7 +359,7 @@ def test_an_optimiser_that_runs_out_of_memory_is_such_an_error_too(build, monkey
 
     monkeypatch.setattr(training.machinery.optimizer, "step", run_out)
     with pytest.raises(UserError, match="out of memory with 32 of a batch's 32 images at a time"):
-        training.run_epoch()
+        training.run_step()
 
 
 @pytest.mark.parametrize("noticed", ["by its signal", "by the loader", "by a late signal"])
@@ -375,7 +377,7 @@ def test_a_data_worker_that_is_killed_is_named(build, monkeypatch: pytest.Monkey
         os.kill(killed[0], signal.SIGKILL)
         yield from batches
 
-    training.run_epoch()
+    training.run_step()
     handler = signal.getsignal(signal.SIGCHLD)
     if noticed == "by the loader":
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -391,7 +393,7 @@ def test_a_data_worker_that_is_killed_is_named(build, monkeypatch: pytest.Monkey
     training.watch = kill_one
     try:
         with pytest.raises(UserError, match=r"^data worker with pid \d+ was killed by SIGKILL: .*--cpus") as raised:
-            training.run_epoch()
+            training.run_step()
     finally:
         signal.signal(signal.SIGCHLD, handler)
     assert f"pid {killed[0]} " in str(raised.value)
@@ -406,10 +408,10 @@ def test_an_error_that_is_no_workers_death_stays_what_it_is(build, monkeypatch: 
     def fail(*_: object) -> None:
         raise RuntimeError("shapes differ")
 
-    training.run_epoch()
+    training.run_step()
     training.machinery.model.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        training.run_epoch()
+        training.run_step()
 
 
 def rates_of(epochs: int, updates: int, **values) -> list[float]:
@@ -454,7 +456,7 @@ def test_norms_biases_and_position_embeddings_have_no_weight_decay(build) -> Non
 
 def test_layer_decay_gives_lower_layers_a_lower_rate_and_the_record_the_highest(build) -> None:
     training = build(layer_decay=0.5, warmup_epochs=0)
-    record = training.run_epoch()
+    record = training.run_step()
     rates = [group["lr"] for group in training.machinery.optimizer.param_groups]
     assert len(set(rates)) > 3
     assert record[metrics.LEARNING_RATE] == max(rates)

@@ -110,7 +110,7 @@ def test_a_trial_does_what_a_training_without_ray_does(new_trial, config: dict) 
     validated = TrialConfig.model_validate(config)
     dataset = open_dataset(validated.data, progress=False)
     training = Training(validated, dataset, dataset.splits.train, dataset.splits.select, torch.device("cpu"))
-    record = training.run_epoch()
+    record = training.run_step()
     assert record_of(result) == record_of(record)
     assert_same(weights_of(trial), cpu_weights(training.machinery.model))
 

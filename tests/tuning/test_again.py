@@ -63,7 +63,7 @@ def searched(colour_folder: Path, tmp_path_factory, make_plan: Callable[..., Sea
     for name, lr in ((GOOD, 1e-3), (OTHER, 2e-3), (DIVERGING, 1e-3)):
         config = TrialConfig(data=colour_folder, arch="test_resnet", epochs=3, batch_size=32, lr=lr)
         training = Training(config, dataset, dataset.splits.train, dataset.splits.select, torch.device("cpu"))
-        training.run_epoch()
+        training.run_step()
         checkpoint = plan.folder / name / "checkpoint_000000"
         checkpoint.mkdir(parents=True)
         save_checkpoint(training, checkpoint)

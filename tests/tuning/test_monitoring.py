@@ -49,7 +49,7 @@ class Epochs:
     def done(self):
         return self.epoch == self.config["epochs"]
 
-    def run_epoch(self):
+    def run_step(self):
         self.epoch += 1
         time.sleep(0.5)
         record = {metrics.EPOCH: self.epoch, metrics.SCORE: 0.1 * self.epoch, metrics.TRAIN_LOSS: 1.0}

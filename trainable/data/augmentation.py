@@ -29,7 +29,7 @@ BLUR_SIGMAS = (0.5, 3.0)
 """Standard deviations of the 3 x 3 Gaussian blur, in pixels."""
 
 
-def strength_at(epoch: int, epochs: int) -> float:
+def strength_at(epoch: int, epochs: float) -> float:
     """Strength in the 0-based `epoch` of a training of `epochs`: 1 - cos(pi/2 * epoch/epochs), from 0 to near 1.
 
     `epochs` is the full length, not how far a trial was allowed to go, so the same epoch of two trials compares.
@@ -37,7 +37,7 @@ def strength_at(epoch: int, epochs: int) -> float:
     return 1 - math.cos(math.pi / 2 * min(1.0, epoch / epochs))
 
 
-def size_at(epoch: int, epochs: int, image_size: int) -> int:
+def size_at(epoch: int, epochs: float, image_size: int) -> int:
     """Side of the training images in the 0-based `epoch` of a training of `epochs`, with progressive resizing.
 
     Half of `image_size` in the first half, three quarters up to three quarters of the epochs, the whole in the last

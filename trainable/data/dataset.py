@@ -15,7 +15,7 @@ from trainable.data.digits import write_digits
 from trainable.data.fetch import Fetched, Known, fetch, open_fetched, recall, remember
 from trainable.data.layouts import ClassName, Layout, natural_image_size, read_layout
 from trainable.data.origin import Origin, cache_name, look_at
-from trainable.data.splits import Splits, make_splits
+from trainable.data.splits import SELECT_SHARE, SelectShare, Splits, make_splits
 from trainable.data.weights import open_weights
 from trainable.errors import UserError
 
@@ -86,17 +86,18 @@ def open_dataset(
     progress: bool = True,
     cache_bytes: int = USUAL_CACHE_BYTES,
     fresh: bool = False,
+    select_share: SelectShare = SELECT_SHARE,
 ) -> Dataset:
     """Fetches, lists and decodes (once per machine) the data set in a folder or archive, here or elsewhere; splits it.
 
-    `image_size` None takes the size of the images, see `natural_image_size`; `seed` fixes the splits. `fresh` asks the
-    storage of an address whether it has changed; otherwise what this machine has of it is taken, if it has any, so
-    that a search's trials all see the same images. `cache_bytes` is as in `open_layout_cache`.
+    `image_size` None takes the size of the images, see `natural_image_size`; `seed` and `select_share` fix the
+    splits. `fresh` asks the storage of an address whether it has changed; otherwise what this machine has of it is
+    taken, if it has any, so that a search's trials all see the same images. `cache_bytes` is as in `open_layout_cache`.
     Raises UserError, as `look_at`, `fetch`, `open_cache` and `make_splits` do.
     """
     wanted = _Wanted(data, image_size, cache_dir or default_cache_dir(), cache_bytes, skip_bad_images, progress)
     cache = _open_images(wanted, fresh)
-    return Dataset(cache, make_splits(cache.labels, cache.published, cache.classes, seed))
+    return Dataset(cache, make_splits(cache.labels, cache.published, cache.classes, seed, select_share))
 
 
 def open_images_of(config: TrialConfig, progress: bool = True, fresh: bool = False) -> Dataset:
@@ -113,6 +114,7 @@ def open_images_of(config: TrialConfig, progress: bool = True, fresh: bool = Fal
         progress,
         config.cache_bytes,
         fresh,
+        config.select_share,
     )
     if fresh:
         open_weights(config, progress, fresh)

@@ -28,21 +28,27 @@ EpochRows = tuple[int, np.ndarray]
 class BatchOrder(Sampler[EpochRows]):
     """The batches of one epoch: a permutation of `rows` fixed by seed and epoch. Set `epoch` before iterating.
 
-    A last batch that isn't full is dropped, unless it is the only one.
+    A last batch that isn't full is dropped, unless it is the only one. Iterating gives those from `start` to `stop`.
     """
 
     rows: np.ndarray
     batch_size: int
     seed: int
     epoch: int = 0
+    start: int = 0
+    stop: int | None = None
 
     def __len__(self) -> int:
         return max(1, len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[EpochRows]:
+        for rows in self.whole()[self.start : self.stop]:
+            yield self.epoch, rows
+
+    def whole(self) -> list[np.ndarray]:
+        """The rows of each batch of the epoch, whichever are iterated."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
-        for index in range(len(self)):
-            yield self.epoch, order[index * self.batch_size : (index + 1) * self.batch_size]
+        return [order[index * self.batch_size : (index + 1) * self.batch_size] for index in range(len(self))]
 
 
 class AugmentedBatches(TorchDataset[tuple[torch.Tensor, torch.Tensor]]):

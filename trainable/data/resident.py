@@ -9,7 +9,7 @@ import torch
 
 from trainable.config import DataOn, TrialConfig
 from trainable.data.augmentation import strength_at, training_size
-from trainable.data.batch_augmentation import apply_draws, draw
+from trainable.data.batch_augmentation import Draws, apply_draws, draw
 from trainable.data.cache import CachedImages
 from trainable.data.loader import BatchOrder
 
@@ -79,21 +79,17 @@ class ResidentBatches:
         self.offset, self.scale = offset, scale
         self.labels = torch.from_numpy(cache.labels).to(device)
         self.images = on_gpu(cache, device) if device.type == "cuda" else None
+        self.drawn: tuple[int, Draws, torch.Tensor] | None = None
+        """The latest epoch, what was drawn for its images, and their rows, both on the device."""
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        config, epoch, side = self.config, self.order.epoch, self.cache.images.shape[1]
-        batches = [rows for _, rows in self.order]
-        places = torch.from_numpy(np.concatenate(batches))
-        rng = np.random.default_rng((config.seed, epoch, 1))  # the order's is (seed, epoch)
-        strength = strength_at(epoch, config.epochs)
-        draws = draw(config.augment, strength, config.flip, side, len(places), rng).on(self.device)
-        places = places.to(self.device)
-        size = training_size(config, epoch, side)
-        start = 0
-        for rows in batches:
+        draws, places = self._draw()
+        size = training_size(self.config, self.order.epoch, self.cache.images.shape[1])
+        start = sum(map(len, self.order.whole()[: self.order.start]))
+        for _, rows in self.order:
             stop = start + len(rows)
             images = (
                 torch.from_numpy(self.cache.images[rows]) if self.images is None else self.images[places[start:stop]]
@@ -101,3 +97,14 @@ class ResidentBatches:
             part = draws.part(start, stop)
             yield apply_draws(part, images, size, self.offset, self.scale), self.labels[places[start:stop]]
             start = stop
+
+    def _draw(self) -> tuple[Draws, torch.Tensor]:
+        """The epoch's draws and rows, of all its batches: a part of an epoch gets what it has in the whole."""
+        config, epoch = self.config, self.order.epoch
+        if self.drawn is None or self.drawn[0] != epoch:
+            places = torch.from_numpy(np.concatenate(self.order.whole()))
+            rng = np.random.default_rng((config.seed, epoch, 1))  # the order's is (seed, epoch)
+            strength = strength_at(epoch, config.epochs)
+            draws = draw(config.augment, strength, config.flip, self.cache.images.shape[1], len(places), rng)
+            self.drawn = epoch, draws.on(self.device), places.to(self.device)
+        return self.drawn[1], self.drawn[2]

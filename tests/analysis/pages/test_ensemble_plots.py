@@ -170,7 +170,7 @@ def test_each_section_has_words_numbers_and_a_plot_on_the_page_and_as_png(sectio
         assert len(section.table)
         assert section.png is not None
         drawn = io.BytesIO()
-        section.png.savefig(drawn, format="png", dpi=40)
+        section.png().savefig(drawn, format="png", dpi=40)
         assert len(np.unique(np.asarray(Image.open(drawn).convert("L")))) > 20
 
 
@@ -255,7 +255,7 @@ def test_names_from_files_stay_text(own_run: Path) -> None:
     made = list(by_key(own_run).values())
     assert "<script>alert" not in render_page("own", made, "analysis.report")
     for section in made[-2:]:
-        section.png.savefig(io.BytesIO(), format="png", dpi=20)
+        section.png().savefig(io.BytesIO(), format="png", dpi=20)
 
 
 def test_one_member_that_is_always_right_leaves_nothing_to_draw(tmp_path: Path) -> None:

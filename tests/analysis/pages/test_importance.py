@@ -7,7 +7,7 @@ import pytest
 
 from analysis.pages.importance import importance_sections, importances
 from analysis.pages.records import read_search
-from analysis.pages.study import comparable, compared_epoch, read_journal
+from analysis.pages.study import comparable, compared_step, read_journal
 from benchmarks.analysis_speed import write_experiment
 from trainable.errors import UserError
 
@@ -34,11 +34,20 @@ def test_what_the_score_hangs_on_is_important_and_what_never_varies_is_left_out(
     assert importances(study_of(lambda a, b: 0.5)).empty
 
 
-def test_trials_are_compared_at_the_latest_epoch_that_enough_of_them_reached():
+def test_trials_are_compared_at_the_latest_step_that_enough_of_them_reached():
     curves = [dict.fromkeys(range(1, length + 1), 0.5) for length in [2] * 20 + [8] * 10 + [16] * 2]
-    assert compared_epoch(curves) == 8
-    assert compared_epoch(curves[:7]) == 0
+    assert compared_step(curves) == 8
+    assert compared_step(curves[:7]) == 0
     assert comparable([], 10) is None
+
+
+def test_what_was_compared_is_told_in_epochs(made_up):
+    facts = {"plan": {"epochs": 2, "steps": 8}}
+    bars, slices, parallel = importance_sections(read_search(made_up)._replace(facts=facts))
+    assert comparable(read_journal(made_up), 10, 0.25).epoch == 2
+    assert "after epoch 2, which 65 trials reached" in bars.caption
+    assert "its score after epoch 2;" in slices.caption
+    assert "select top-1 after epoch 2:" in parallel.caption
 
 
 def test_the_journal_is_read_from_a_copy_also_while_its_last_line_is_written(made_up, tmp_path):

@@ -28,6 +28,14 @@ def test_the_answer_tells_best_trial_cost_and_what_to_do_next(write_trial, recor
     assert broken.todo == "The ensemble can't be used: ensemble.json: schema version 1."
 
 
+def test_the_answer_counts_passes_over_the_images(write_trial, record):
+    write_trial("0001-a", [record(0.25, 0.25), record(0.5, 0.75)])
+    search = read_search(write_trial("0002-b", [record(0.25, 0.5)]).parent)
+    told = answer(search._replace(facts={"plan": {"epochs": 2.5, "steps": 10}}))
+    assert told.status == "The search was interrupted: 2 trials, 0.75 epochs."
+    assert [fact.note for fact in told.facts] == ["0001-a on select, epoch 0.5 of 2.5", "0.75 epochs of 2 trials"]
+
+
 def test_the_answer_of_an_ensemble_begins_with_holdout(experiment, exported):
     told = answer(read_search(experiment)._replace(manifest=exported.manifest))
     labels = [fact.label for fact in told.facts]
@@ -52,6 +60,14 @@ def test_architectures_come_best_first_with_what_they_cost(write_trial, record):
     assert list(table.loc["two", ["trials", "survived", "failed", "best"]]) == [2, 1, 1, 0.7]
     assert list(table["seconds"].fillna(0)) == [6.5, 3, 0]
     assert "the quickest, one, 3 s" in architectures_section(read_search(folder)).caption
+
+
+def test_architectures_compare_by_what_an_epoch_takes_whatever_a_step_is(write_trial, record):
+    write_trial("0001-a", [record(0.25, 0.5), record(0.5, 0.5), record(0.6, 0.5)], arch="one")
+    folder = write_trial("0002-b", [record(4, 0.7), record(8, 0.7)], arch="two").parent
+    table = architectures_table(read_search(folder)).set_index("arch")
+    assert table["seconds"].to_dict() == pytest.approx({"one": 12, "two": 0.75})
+    assert table["hours"].to_dict() == pytest.approx({"one": 9 / 3600, "two": 6 / 3600})
 
 
 def test_failures_have_the_first_line_of_their_reason(write_trial, record):
@@ -99,6 +115,9 @@ def test_a_long_table_is_cut_and_a_wide_figure_may_scroll():
         (text.share(0.9333), "93.3 %"), (text.share(float("nan")), "-"), (text.points(0.021), "+2.1 points"),
         (text.slot_time(90), "1.5 slot minutes"), (text.slot_time(5400), "1.5 slot hours"),
         (text.count(1, "trial"), "1 trial"), (text.count(1200, "trial"), "1,200 trials"), (text.listed([]), ""),
+        (text.count(1.0, "epoch"), "1 epoch"), (text.count(12.5, "epoch"), "12.5 epochs"),
+        (text.count(0.25, "epoch"), "0.25 epochs"), (text.compact(1 / 3), "0.333"), (text.compact(1234.56), "1,235"),
+        (text.compact(0.1 + 0.2), "0.3"), (text.compact(12.0), "12"), (text.compact(10**6), "1,000,000"),
         (text.listed(["a", "b", "c"]), "a, b and c"), (text.plot_text("<b>\x1b"), "&lt;b&gt;\\x1b"),
     ],
 )  # fmt: skip

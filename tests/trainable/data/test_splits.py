@@ -1,3 +1,4 @@
+import hashlib
 import random
 
 import numpy as np
@@ -6,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainable.data.layouts import ClassName
-from trainable.data.splits import TEST, TRAIN, VAL, make_splits
+from trainable.data.splits import TEST, TRAIN, VAL, SelectShare, make_splits, select_share_for
 from trainable.errors import UserError
 
 Rows = tuple[np.ndarray, np.ndarray, tuple[ClassName, ...]]
+
+SHARES = st.one_of(st.floats(0.001, 0.999), st.just("auto"))
 
 
 @st.composite
@@ -34,19 +37,24 @@ def rows_of_one_part(*per_class: int) -> Rows:
     return labels, np.full(len(labels), TRAIN), named(len(per_class))
 
 
-@given(datasets(), st.integers(0, 2**32))
-def test_splits_are_sorted_disjoint_and_cover_all_rows(rows: Rows, seed: int) -> None:
-    splits = make_splits(*rows, seed)
+def rows_with_val(*per_class: int, val: int) -> Rows:
+    labels, published, classes = rows_of_one_part(*per_class)
+    return np.append(labels, np.arange(val) % len(classes)), np.append(published, np.full(val, VAL)), classes
+
+
+@given(datasets(), st.integers(0, 2**32), SHARES)
+def test_splits_are_sorted_disjoint_and_cover_all_rows(rows: Rows, seed: int, share: SelectShare) -> None:
+    splits = make_splits(*rows, seed, share)
     assert sorted(np.concatenate(splits).tolist()) == list(range(len(rows[0])))
     for split in splits:
         assert split.dtype == np.int64
         assert np.all(np.diff(split) > 0)
 
 
-@given(datasets(), st.integers(0, 9))
-def test_published_parts_are_respected(rows: Rows, seed: int) -> None:
+@given(datasets(), st.integers(0, 9), SHARES)
+def test_published_parts_are_respected(rows: Rows, seed: int, share: SelectShare) -> None:
     _, published, _ = rows
-    splits = make_splits(*rows, seed)
+    splits = make_splits(*rows, seed, share)
     assert np.all(published[splits.train] == TRAIN)
     assert np.all(published[splits.select] == TRAIN)
     assert splits.test.tolist() == np.flatnonzero(published == TEST).tolist()
@@ -66,6 +74,65 @@ def test_each_class_gives_its_share_and_at_least_two(rows: Rows, seed: int) -> N
         assert np.sum(labels[splits.train] == index) >= 1
         if not np.any(published == VAL):
             assert np.sum(labels[splits.holdout] == index) == max(2, round(0.10 * total))
+
+
+@given(datasets(), st.integers(0, 9), st.floats(0.001, 0.999))
+def test_each_class_gives_any_share_as_long_as_one_image_stays_to_train_on(rows: Rows, seed: int, share: float) -> None:
+    labels, published, classes = rows
+    splits = make_splits(*rows, seed, share)
+    for index in range(len(classes)):
+        total = np.sum((labels == index) & (published == TRAIN))
+        held = 0 if np.any(published == VAL) else np.sum(labels[splits.holdout] == index)
+        assert np.sum(labels[splits.select] == index) == max(2, min(round(share * total), total - held - 1))
+        assert np.sum(labels[splits.train] == index) >= 1
+
+
+@given(datasets(), st.integers(0, 9), SHARES)
+def test_the_holdout_part_is_the_same_for_all_shares(rows: Rows, seed: int, share: SelectShare) -> None:
+    assert make_splits(*rows, seed, share).holdout.tolist() == make_splits(*rows, seed).holdout.tolist()
+
+
+@given(datasets(), st.integers(0, 9), st.floats(0.001, 0.999), st.floats(0.001, 0.999))
+def test_the_select_part_of_a_smaller_share_is_in_that_of_a_larger_one(
+    rows: Rows, seed: int, one: float, other: float
+) -> None:
+    smaller, larger = (make_splits(*rows, seed, share).select.tolist() for share in sorted((one, other)))
+    assert set(smaller) <= set(larger)
+
+
+@given(datasets(), st.integers(0, 9))
+def test_the_automatic_share_never_gives_a_class_less_than_the_usual_one(rows: Rows, seed: int) -> None:
+    usual, automatic = (make_splits(*rows, seed, share).select.tolist() for share in (0.05, "auto"))
+    assert set(usual) <= set(automatic)
+
+
+@pytest.mark.parametrize(
+    ("train_images", "classes", "share"),
+    [
+        (100_000, 200, 0.05),  # Tiny-ImageNet: 5,000 images, 25 a class
+        (10_000, 200, 0.20),  # 10 a class
+        (16_000, 200, 0.125),
+        (1297, 10, 200 / 1297),  # the digits
+        (4000, 10, 0.05),
+        (1000, 2, 0.20),
+        (30, 3, 0.20),
+        (0, 2, 0.20),
+    ],
+)
+def test_the_automatic_share_is_200_images_or_10_a_class_within_its_limits(
+    train_images: int, classes: int, share: float
+) -> None:
+    assert select_share_for(train_images, classes) == pytest.approx(share)
+
+
+@given(st.integers(0, 10**7), st.integers(2, 10**4))
+def test_the_automatic_share_lies_between_5_and_20_percent_and_falls_with_the_images(images: int, classes: int) -> None:
+    assert 0.05 <= select_share_for(images + 1, classes) <= select_share_for(images, classes) <= 0.20
+
+
+def test_the_automatic_share_counts_training_images_only() -> None:
+    splits = make_splits(*rows_with_val(500, 500, val=3000), 0, "auto")
+    assert [len(split) for split in splits] == [800, 200, 3000, 0]
 
 
 @given(datasets(), st.integers(0, 9))
@@ -112,15 +179,56 @@ def test_tiny_imagenet_gives_25_of_500_images_a_class() -> None:
     assert [len(split) for split in splits] == [850, 50, 100, 0]
 
 
-@pytest.mark.parametrize("count", [0, 1, 4])
-def test_a_class_with_too_few_images_is_named_with_what_it_needs(count: int) -> None:
-    with pytest.raises(UserError, match=rf"class 'class1' has {count} readable training images? but needs 5"):
-        make_splits(*rows_of_one_part(10, count), 0)
+@pytest.mark.parametrize(
+    ("per_class", "seed", "select", "holdout"),
+    [
+        (
+            (45, 61, 5), 3,
+            [19, 43, 86, 90, 100, 106, 107], [1, 5, 21, 27, 52, 55, 69, 77, 95, 97, 108, 109],
+        ),
+        ((45, 61, 3), 0, [7, 27, 51, 66, 101, 106, 108], None),
+    ],
+)  # fmt: skip
+def test_the_usual_share_gives_the_rows_that_it_gave_before_there_were_others(
+    per_class: tuple[int, ...], seed: int, select: list[int], holdout: list[int] | None
+) -> None:
+    rows = rows_of_one_part(*per_class) if holdout else rows_with_val(*per_class, val=4)
+    splits = make_splits(*rows, seed)
+    assert splits.select.tolist() == select
+    assert splits.holdout.tolist() == (holdout or [109, 110, 111, 112])
 
 
-def test_a_published_val_lowers_what_a_class_needs_to_three() -> None:
-    labels, published, classes = rows_of_one_part(10, 3)
-    splits = make_splits(np.append(labels, 0), np.append(published, VAL), classes, 0)
-    assert np.sum(labels[splits.train] == 1) == 1
-    with pytest.raises(UserError, match="class 'class1' has 2 readable training images but needs 3"):
-        make_splits(np.append(labels[:-1], 0), np.append(published[:-1], VAL), classes, 0)
+@pytest.mark.parametrize(
+    ("rows", "seed", "digest"),
+    [
+        (rows_of_one_part(*[500] * 20), 0, "05e2cccec3e0893f"),
+        (rows_of_one_part(*range(5, 205)), 7, "d7fa55aff774e1bb"),
+        (rows_with_val(*[500] * 20, val=100), 1, "a2264817dfe3e098"),
+    ],
+)
+def test_the_usual_share_gives_all_that_it_gave_before_there_were_others(rows: Rows, seed: int, digest: str) -> None:
+    splits = make_splits(*rows, seed, 0.05)
+    assert hashlib.sha256(np.concatenate(splits).tobytes()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.9, "auto"])
+@pytest.mark.parametrize("count", [0, 1, 3, 4])
+def test_a_class_with_too_few_images_is_named_with_what_it_needs(count: int, share: SelectShare) -> None:
+    needs = r"needs 5 \(2 select, 2 holdout, 1 train\); add images or remove the class"
+    with pytest.raises(UserError, match=rf"^class 'class1' has {count} readable training images? but {needs}$"):
+        make_splits(*rows_of_one_part(10, count), 0, share)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.9, "auto"])
+def test_a_published_val_lowers_what_a_class_needs_to_three(share: SelectShare) -> None:
+    splits = make_splits(*rows_with_val(10, 3, val=1), 0, share)
+    assert np.sum(splits.train >= 10) == 1
+    needs = r"needs 3 \(2 select, 1 train\)"
+    with pytest.raises(UserError, match=rf"class 'class1' has 2 readable training images but {needs}"):
+        make_splits(*rows_with_val(10, 2, val=1), 0, share)
+
+
+@pytest.mark.parametrize("share", [0.5, "auto"])
+def test_a_class_that_cant_give_its_share_gives_what_it_can(share: SelectShare) -> None:
+    splits = make_splits(*rows_of_one_part(100, 5), 0, share)
+    assert [int(np.sum(split >= 100)) for split in splits] == [1, 2, 2, 0]

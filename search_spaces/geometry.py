@@ -1,0 +1,79 @@
+"""How a model looks at an image: stem, patch, window and the side it trains on, as dimensions that cost time.
+
+The cheap values win short trainings, the good ones long trainings; a search that has both chooses.
+"""
+
+from typing import Any
+
+from search_spaces.space import Choice, Dimension, Space
+
+SMALL_IMAGE = 96
+"""Sides in pixels below which ResNets get the small stem and ViTs small patches, unless told otherwise."""
+GROWS_FROM = 64
+"""Sides from which training on smaller images first can pay; at 32 px it never did (docs/log.md)."""
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+VITS = ("vit_small", "deit_small")
+SWINS = ("swin_tiny",)
+
+
+def with_geometry(space: Space, image_size: int, cheap: bool) -> Space:
+    """A built-in space with the geometry of its architectures as dimensions behind its own.
+
+    Args:
+        space: One that has an `arch` choice and no geometry yet.
+        image_size: Side of the images in pixels.
+        cheap: Whether a search starts with the cheap values, as a short budget wants it.
+    """
+    there = next((d.values for d in space.dimensions if d.name == "arch" and isinstance(d, Choice)), ())
+    added: list[Dimension] = []
+    for name, family, values in _choices(image_size):
+        among = tuple(arch for arch in there if arch in family)
+        if among and len(values) > 1:
+            when = None if len(among) == len(there) else {"arch": among}
+            added.append(Choice(name=name, values=values, start=values[0 if cheap else -1], when=when))
+    return Space(
+        name=space.name,
+        dimensions=(*space.dimensions, *added),
+        fixed=space.fixed,
+        description=space.description,
+    )
+
+
+def usual_geometry(arch: str, image_size: int) -> dict[str, Any]:
+    """The values that a configuration has which names none."""
+    names = [name for name, family, _ in _choices(image_size) if arch in family]
+    usual = {
+        "stem": "small" if image_size < SMALL_IMAGE else "full",
+        "patch_size": usual_patch(image_size),
+        "window_size": usual_window(image_size),
+        "progressive_resize": False,
+    }
+    return {name: usual[name] for name in names}
+
+
+def usual_patch(image_size: int) -> int:
+    """Side of a patch of ViT and DeiT in pixels."""
+    return max(4, image_size // 8) if image_size < SMALL_IMAGE else 16
+
+
+def usual_window(image_size: int) -> int:
+    """The largest of Swin's windows of at most 7 patches that divides the first feature map (image / 4), else 7.
+
+    Other windows pad, and windows of one or two patches would attend to almost nothing.
+    """
+    feature_map = max(1, image_size // 4)
+    return max((window for window in range(4, 8) if feature_map % window == 0), default=7)
+
+
+def _choices(image_size: int) -> list[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
+    """Name, architectures and values of each dimension, the cheapest value first."""
+    patch, window = usual_patch(image_size), usual_window(image_size)
+    patches = (2 * patch, patch) if image_size % (2 * patch) == 0 and image_size // (2 * patch) >= 4 else (patch,)
+    windows = (window, 2 * window) if image_size // 4 % (2 * window) == 0 else (window,)
+    sides = (True, False) if image_size >= GROWS_FROM and image_size % 16 == 0 else (False,)
+    return [
+        ("stem", RESNETS, ("full", "small")),
+        ("patch_size", VITS, patches),
+        ("window_size", SWINS, windows),
+        ("progressive_resize", (*RESNETS, *VITS, *SWINS), sides),
+    ]

@@ -1,0 +1,55 @@
+"""How fast this machine trains a configuration, measured by some real updates."""
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trainable.config import TrialConfig
+
+if TYPE_CHECKING:
+    from trainable.training import Training
+
+UPDATES = 20
+"""Measured at most, ..."""
+SECONDS = 4.0
+"""... for about so long; at least one, after a first one that isn't counted."""
+
+
+class Pace(NamedTuple):
+    """Seconds of an image on one slot."""
+
+    train: float
+    evaluate: float
+
+
+def measure_pace(values: dict[str, Any], cores: int) -> Pace:
+    """Train a little of the configuration with so many cores, on the images that it names.
+
+    Nothing is kept. Images that grow are measured whole.
+    """
+    import torch
+
+    from trainable.data.dataset import open_images_of
+    from trainable.device import choose_device
+    from trainable.training import Training
+
+    torch.set_num_threads(cores)
+    config = TrialConfig.model_validate(values | {"progressive_resize": False, "epochs": 1000, "steps": None})
+    dataset, device = open_images_of(config, progress=False), choose_device()
+    training = Training(config, dataset, dataset.splits.train, dataset.splits.select, device, cores)
+    seconds, updates = _timed_updates(training)
+    started = time.perf_counter()
+    rows = dataset.splits.select
+    training.predict(rows)
+    return Pace(seconds / (updates * training.batch), (time.perf_counter() - started) / len(rows))
+
+
+def _timed_updates(training: "Training") -> tuple[float, int]:
+    """Seconds of some updates behind the first one, and how many they were."""
+    training.train_up_to(1)
+    seconds, updates = 0.0, 0
+    while updates < 1 or (updates < UPDATES and seconds < SECONDS):
+        started = time.perf_counter()
+        training.train_up_to(training.updates + 1)
+        seconds += time.perf_counter() - started
+        updates += 1
+    return seconds, updates

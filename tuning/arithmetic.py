@@ -1,0 +1,72 @@
+"""How much arithmetic a configuration takes for each image, before anything is measured. Needs no torch and no Ray."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from search_spaces import usual_geometry, usual_patch
+from search_spaces.geometry import RESNETS, VITS
+
+PUBLISHED_SIDE = 224
+GMACS = {
+    "resnet18": 1.82,
+    "resnet34": 3.67,
+    "resnet50": 4.11,
+    "resnet101": 7.83,
+    "resnet152": 11.56,
+    "swin_tiny": 4.51,
+}
+"""10^9 multiplications of one image of 224 px (Wightman 2019, timm's benchmark tables)."""
+UNKNOWN_GMACS = 4.0
+"""The same of an architecture that isn't in the table."""
+SMALL_STEM = 16
+"""The small stem leaves maps of four times the side."""
+VIT_WIDTH, VIT_DEPTH = 384, 12
+"""Of ViT-Small and DeiT-Small."""
+GROWING = ((1 / 2, 1 / 4), (3 / 4, 9 / 16), (float("inf"), 1.0))
+"""Until when images that grow have which share of their pixels, as `trainable.data.augmentation.size_at` does it."""
+GROWING_SHARE = 1 / 2 * 1 / 4 + 1 / 4 * 9 / 16 + 1 / 4
+"""Of the pixels of a whole training."""
+PASSES = 3
+"""Forward and backward together, in forward passes."""
+USUAL_SPEED = 70.0
+"""10^9 multiplications that a core does in a second of training in bf16 (an EPYC of 2023); a third of it in fp32."""
+
+
+def forward_gmacs(config: Mapping[str, Any], image_size: int) -> float:
+    """Of one image of `image_size` px through the configuration's model."""
+    arch = str(config.get("arch"))
+    if arch in VITS:
+        return _vit_gmacs(image_size, config.get("patch_size"))
+    gmacs = GMACS.get(arch, UNKNOWN_GMACS) * (image_size / PUBLISHED_SIDE) ** 2
+    if arch in RESNETS and has_small_stem(config, image_size):
+        gmacs *= SMALL_STEM
+    return gmacs
+
+
+def has_small_stem(config: Mapping[str, Any], image_size: int) -> bool:
+    """Whether a ResNet of this configuration gets the small stem."""
+    return (config.get("stem") or usual_geometry(str(config.get("arch")), image_size)["stem"]) == "small"
+
+
+def training_gmacs(config: Mapping[str, Any], image_size: int) -> float:
+    """Of training one image; images that grow count as in the mean over a training."""
+    return PASSES * forward_gmacs(config, image_size) * (GROWING_SHARE if config.get("progressive_resize") else 1.0)
+
+
+def size_share(config: Mapping[str, Any], done: float) -> float:
+    """What the step that ends at the share `done` of a training costs, in parts of one on whole images."""
+    if not config.get("progressive_resize"):
+        return 1.0
+    return next(share for end, share in GROWING if done <= end)
+
+
+def usual_images_per_second(config: Mapping[str, Any], image_size: int) -> float:
+    """Of training on one core; right within a factor of three at best."""
+    return USUAL_SPEED / training_gmacs(config, image_size)
+
+
+def _vit_gmacs(image_size: int, patch_size: int | None) -> float:
+    tokens = (image_size / (patch_size or usual_patch(image_size))) ** 2
+    a_token = VIT_DEPTH * 12 * VIT_WIDTH**2  # queries, keys, values and projection 4, the two layers behind them 8
+    attention = VIT_DEPTH * 2 * VIT_WIDTH * tokens
+    return tokens * (a_token + attention) / 1e9

@@ -1,0 +1,80 @@
+"""From a budget of seconds to the length of a full training, its steps, and how many trials train at once.
+
+All functions are pure. A short budget means short trainings whose schedules end within it, not the first epochs of
+long ones.
+"""
+
+import math
+from typing import NamedTuple
+
+USUAL_EPOCHS, LEAST_UPDATES, MOST_UPDATES = 30, 300, 3000
+"""A full training has so many epochs; on few images at least 300 updates, and with time for it up to 3,000."""
+SHARE_OF_FIRST = 0.7
+"""Of the time for training that the first full training takes, if the budget holds no long one."""
+LONGEST_STEP_S, STEP_SHARE = 120.0, 0.1
+"""An epoch is a step if it takes less than this, and less than this share of the time for training; ..."""
+LEAST_STEP_UPDATES = 50
+"""... else a part of it with at least so many updates is; ..."""
+FEW_UPDATES = 10
+"""... and if it has fewer than these, several epochs are."""
+FEW_TRAININGS = 3
+"""A slot for which the time holds fewer long trainings had better share its cores with others."""
+
+
+class Length(NamedTuple):
+    """Of a full training."""
+
+    epochs: float
+    steps: int
+    """Equal parts that it is trained and scored in."""
+
+
+def longest_epochs(updates_per_epoch: int) -> float:
+    """Epochs of a training that more time makes no longer."""
+    return max(USUAL_EPOCHS, MOST_UPDATES / updates_per_epoch)
+
+
+def usual_epochs(updates_per_epoch: int) -> int:
+    """Epochs of a full training if no time budget tells."""
+    return max(USUAL_EPOCHS, math.ceil(LEAST_UPDATES / updates_per_epoch))
+
+
+def choose_length(updates_per_epoch: int, update_s: float, training_s: float) -> Length:
+    """What a budget of `training_s` seconds a slot makes of the first configuration, whose updates take `update_s`.
+
+    As long as pays, if the first training then takes no more than its share of the time; whole epochs if a step is one.
+    """
+    longest = longest_epochs(updates_per_epoch) * updates_per_epoch
+    updates = max(1, math.floor(min(longest, SHARE_OF_FIRST * training_s / update_s)))
+    step = step_updates(updates_per_epoch, update_s, training_s)
+    if step < updates_per_epoch or updates < step:
+        return Length(updates / updates_per_epoch, max(1, round(updates / step)))
+    steps = updates // step
+    return Length(steps * step // updates_per_epoch, steps)
+
+
+def in_steps(epochs: float, updates_per_epoch: int, update_s: float | None, training_s: float = math.inf) -> Length:
+    """A training of so many epochs, in steps; None for `update_s` if nothing tells how long an update takes."""
+    step = step_updates(updates_per_epoch, update_s, training_s)
+    return Length(epochs, max(1, round(epochs * updates_per_epoch / step)))
+
+
+def step_updates(updates_per_epoch: int, update_s: float | None, training_s: float = math.inf) -> int:
+    """Updates of a step: an epoch's, or those of a part of it if it takes long, or of several if they are few."""
+    if updates_per_epoch < FEW_UPDATES:
+        return updates_per_epoch * math.ceil(FEW_UPDATES / updates_per_epoch)
+    in_time = math.inf if update_s is None else min(LONGEST_STEP_S, STEP_SHARE * training_s) / update_s
+    return updates_per_epoch if updates_per_epoch <= in_time else max(LEAST_STEP_UPDATES, math.floor(in_time))
+
+
+def fewer_slots(slots: int, long_training_s: float, training_s: float) -> int:
+    """Trials at once, at most `slots`, so that each has time for `FEW_TRAININGS` long ones.
+
+    Args:
+        slots: As many as fit.
+        long_training_s: Of a long training in one of them.
+        training_s: For training.
+    """
+    if math.isinf(training_s):
+        return slots
+    return max(1, min(slots, math.floor(slots * training_s / (FEW_TRAININGS * long_training_s))))

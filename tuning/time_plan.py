@@ -1,0 +1,189 @@
+"""What a plan makes of its time: the length of a full training, what is kept back for the end, and how many slots.
+
+Before the search the speed follows from the arithmetic; when Ray runs it is measured, and the plan follows.
+"""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+from search_spaces import start_point
+from trainable.errors import UsageError
+from trainable.pace import Pace
+from tuning.arithmetic import PASSES, training_gmacs, usual_images_per_second
+from tuning.length import Length, choose_length, fewer_slots, in_steps, longest_epochs, usual_epochs
+from tuning.plan import SearchPlan, clock, usual_first_rung
+from tuning.step_cost import Work
+
+START_S, MEASURE_S = 14.0, 7.0
+"""From the command to the first update: imports, Ray, the first trial's process; and the measurement of the speed."""
+EXPORT_S, REPORT_S = 9.0, 7.0
+"""What export and report take beside what they compute: imports, above all."""
+SPARE = 0.02
+"""Of a time budget, against surprises at the end."""
+LEAST_SHARE = 0.4
+"""Of a budget, for training: if the end takes more than the rest, it leaves something out."""
+LOOKS = 3
+"""At each holdout image: by a member, mirrored, and by the best trial alone."""
+LEAST_UPDATES = 3
+"""Fewer of the first configuration are no training."""
+DOUBT = 3.0
+"""By how much the arithmetic may be wrong."""
+
+
+class Images(NamedTuple):
+    """What of the images a length depends on."""
+
+    train: int
+    holdout: int
+    side: int
+    """In pixels."""
+
+
+class Clock(NamedTuple):
+    """When a search has to have done what."""
+
+    started: float
+    """Seconds since 1970."""
+    budget_s: float | None
+    reserve_s: float
+
+    @property
+    def training_ends(self) -> float:
+        """Seconds since 1970 at which the last update has to be done."""
+        return math.inf if self.budget_s is None else self.started + self.budget_s - self.reserve_s
+
+    def training_left(self) -> float | None:
+        """Seconds for training, at least one; None without a budget."""
+        return None if self.budget_s is None else max(1.0, self.training_ends - time.time())
+
+    def left(self) -> float:
+        """Seconds until everything has to be done."""
+        return math.inf if self.budget_s is None else self.started + self.budget_s - time.time()
+
+    def option(self, keep_s: float = 0.0) -> tuple[str, ...]:
+        """`--time-budget` of a command that has what is left but `keep_s`, at least a second."""
+        return () if self.budget_s is None else ("--time-budget", f"{max(1.0, self.left() - keep_s):.1f}s")
+
+
+class LengthOptions(NamedTuple):
+    """What of a training's length was asked for; None for what follows from images and budget."""
+
+    epochs: float | None = None
+    step_updates: int | None = None
+    first_rung: int | None = None
+
+
+def first_configuration(plan: SearchPlan) -> dict[str, Any]:
+    """What the search starts with, whole."""
+    return plan.trial_settings | (plan.first[0] if plan.first else start_point(plan.space))
+
+
+def usual_pace(plan: SearchPlan, images: Images, cores: float) -> Pace:
+    """Of the first configuration by its arithmetic, on so many cores: right within a factor of `DOUBT` at best."""
+    train_s = 1 / (usual_images_per_second(first_configuration(plan), images.side) * cores)
+    return Pace(train_s, train_s / PASSES)
+
+
+def with_length(
+    plan: SearchPlan,
+    asked: LengthOptions,
+    images: Images | None,
+    pace: Pace | None,
+    used_s: float = START_S + MEASURE_S,
+    is_measured: bool = False,
+) -> SearchPlan:
+    """The plan with its length, its steps and what is kept back.
+
+    Args:
+        plan: Of the search.
+        asked: What of the length is given.
+        images: None if they aren't known yet; then a step is an epoch.
+        pace: Of the first configuration in a slot.
+        used_s: Seconds from the command to the first update.
+        is_measured: Whether that is the pace of this machine, and not the usual one.
+    """
+    epochs = asked.epochs or plan.epochs
+    if images is None or pace is None:
+        length = Length(epochs, math.ceil(epochs))
+        return plan.model_copy(update=_length_fields(plan, asked, length))
+    plan = plan.model_copy(update={"reserve_s": reserve_seconds(plan, images, pace)})
+    batch = batch_of(plan, images)
+    per_epoch = max(1, images.train // batch)
+    length = choose(plan, asked, per_epoch, pace.train * batch, training_seconds(plan, used_s))
+    gmacs = training_gmacs(first_configuration(plan), images.side)
+    work = Work(images.side, pace.train * images.train * length.epochs / length.steps / gmacs, is_measured)
+    return plan.model_copy(update=_length_fields(plan, asked, length) | {"work": work})
+
+
+def _length_fields(plan: SearchPlan, asked: LengthOptions, length: Length) -> dict[str, Any]:
+    return {
+        "epochs": length.epochs,
+        "steps": length.steps,
+        "first_rung": asked.first_rung or usual_first_rung(length.steps),
+        "first_in_full": asked.epochs is None and plan.time_budget_s is not None and plan.decides_itself,
+    }
+
+
+def choose(plan: SearchPlan, asked: LengthOptions, per_epoch: int, update_s: float, training_s: float) -> Length:
+    """As asked, else what the time makes of it, else the usual one.
+
+    UsageError for more updates a step than a training has.
+    """
+    if asked.epochs is None and plan.time_budget_s is not None:
+        length = choose_length(per_epoch, update_s, training_s)
+    elif asked.epochs is None:
+        length = in_steps(usual_epochs(per_epoch), per_epoch, update_s)
+    else:
+        length = in_steps(asked.epochs, per_epoch, update_s, training_s)
+    if asked.step_updates is None:
+        return length
+    updates = max(1, round(length.epochs * per_epoch))
+    if asked.step_updates > updates:
+        raise UsageError(
+            f"--step-updates {asked.step_updates}: a full training has {updates} updates ({length.epochs:.3g} epochs); "
+            "give fewer, or more --epochs"
+        )
+    return length._replace(steps=max(1, round(updates / asked.step_updates)))
+
+
+def batch_of(plan: SearchPlan, images: Images) -> int:
+    """Images an update of the first configuration."""
+    return min(first_configuration(plan).get("batch_size", 128), images.train)
+
+
+def reserve_seconds(plan: SearchPlan, images: Images, pace: Pace) -> float:
+    """What export and report will take, of a time budget."""
+    if plan.time_budget_s is None:
+        return 0.0
+    wanted = EXPORT_S + REPORT_S + LOOKS * images.holdout * pace.evaluate + SPARE * plan.time_budget_s
+    return min(wanted, (1 - LEAST_SHARE) * plan.time_budget_s)
+
+
+def training_seconds(plan: SearchPlan, used_s: float) -> float:
+    """Between the first update and the end of training, in a time budget."""
+    return math.inf if plan.time_budget_s is None else max(1.0, plan.time_budget_s - plan.reserve_s - used_s)
+
+
+def slots_in_time(plan: SearchPlan, images: Images, pace: Pace, slots: int) -> int:
+    """Trials at once: fewer than the `slots` that fit if each has time for few long trainings only.
+
+    `pace` is that of one of these slots while all of them train.
+    """
+    per_epoch = max(1, images.train // batch_of(plan, images))
+    epochs = longest_epochs(per_epoch) if plan.first_in_full else plan.epochs
+    return fewer_slots(slots, epochs * images.train * pace.train, training_seconds(plan, START_S + MEASURE_S))
+
+
+def check_time(plan: SearchPlan, images: Images, pace: Pace, used_s: float) -> None:
+    """UsageError for a time budget in which the first configuration has no time for a few updates."""
+    if plan.time_budget_s is None:
+        return
+    least_s = LEAST_UPDATES * batch_of(plan, images) * pace.train
+    if plan.time_budget_s - used_s - EXPORT_S - REPORT_S < least_s:
+        wanted = used_s + EXPORT_S + REPORT_S + 2 * least_s + SPARE * plan.time_budget_s
+        raise UsageError(
+            f"--time-budget {clock(plan.time_budget_s)}: start, export and report take "
+            f"{used_s + EXPORT_S + REPORT_S:.0f} s of it, and {LEAST_UPDATES} updates of the first configuration "
+            f"{least_s:.0f} s; give {clock(wanted)} or more, or smaller images (--image-size)"
+        )
