@@ -95,10 +95,10 @@ def _wrong_decisions(experiment: Path, past: list[PastTrial]) -> Iterator[str]:
     curves = {trial.key: trial.curve for trial in past}
     decisions = DecisionLog(experiment).read_new()
     for each in decisions:
-        if each.trial not in curves or (each.epochs and each.epochs not in curves[each.trial]):
-            yield f"a decision on {each.trial} at epoch {each.epochs}, which has no record"
-        elif each.score is not None and each.score != curves[each.trial][each.epochs]:
-            yield f"a decision on {each.trial} at epoch {each.epochs} by another score than the record's"
+        if each.trial not in curves or (each.step and each.step not in curves[each.trial]):
+            yield f"a decision on {each.trial} at epoch {each.step}, which has no record"
+        elif each.score is not None and each.score != curves[each.trial][each.step]:
+            yield f"a decision on {each.trial} at epoch {each.step} by another score than the record's"
     started = {each.trial for each in decisions if each.kind == "start"}
     yield from (f"no decision started {key}" for key in curves if key not in started)
 

@@ -40,7 +40,7 @@ class PlainLoop:
         self.model = model.to(memory_format=torch.channels_last)
         self.mean, self.std = (torch.tensor(x, device=device).view(3, 1, 1) for x in normalisation(model))
         self.optimizer = AdamW(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        updates = config.epochs * max(1, len(train_rows) // config.batch_size)
+        updates = round(config.epochs * max(1, len(train_rows) // config.batch_size))
         self.schedule = CosineAnnealingLR(self.optimizer, updates)
         self.scaler = torch.amp.GradScaler(device.type, enabled=arithmetic.scale_gradients)
         cutmix, mixup = (

@@ -34,7 +34,8 @@ OUR_SOURCES = (
     "policies.py",
     "freeze_thaw.py",
     "curve_model.py",
-    "epoch_cost.py",
+    "step_cost.py",
+    "arithmetic.py",
     "halving.py",
     "sampler.py",
 )

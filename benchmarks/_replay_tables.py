@@ -115,7 +115,7 @@ def table_of_experiment(folder: Path) -> Table:
         for records in trials.values()
     ]
     files = [folder / EXPERIMENT, *sorted(folder.glob(f"*/{RESULTS}"))]
-    return table_of_trained(folder.name, files, plan.space, plan.epochs, trained)
+    return table_of_trained(folder.name, files, plan.space, plan.length, trained)
 
 
 def table_of_trained(name: str, files: list[Path], space: Space, steps: int, trained: Sequence[Trained]) -> Table:
@@ -126,11 +126,11 @@ def table_of_trained(name: str, files: list[Path], space: Space, steps: int, tra
 
 
 def held_losses(records: Iterable[Mapping[str, Any]], steps: int) -> list[float]:
-    """1 - top-1 after each step; after the last epoch it stays as it was, and NaN after the one that diverged.
+    """1 - top-1 after each step; after the last one it stays as it was, and NaN after the one that diverged.
 
     A training that ended early may thus be worth less here than it would have been.
     """
-    known = {each[metrics.EPOCH]: each for each in records}
+    known = {metrics.step_of(each): each for each in records}
     losses, loss = [], math.nan
     for step in range(1, steps + 1):
         if (record := known.get(step)) is not None:

@@ -96,7 +96,7 @@ class Simulation:
             self.free_at = max(self.free_at, now)
             begun = time.thread_time()
             trial = self.engine.trials[key]
-            epoch = trial.epochs + 1
+            epoch = int(trial.steps) + 1
             action = self.engine.report(key, epoch, made_up_score(trial.config, epoch), self.epoch_s)
             goes_on = key if action is Action.CONTINUE else self._next_key()
             thoughts.append(time.thread_time() - begun)

@@ -106,7 +106,7 @@ def measure(engine: Engine, trials: int, slots: int, epoch_seconds: float, decis
         if len(events) == slots:
             now, key = heapq.heappop(events)
             trial = engine.trials[key]
-            epoch = trial.epochs + 1
+            epoch = int(trial.steps) + 1
             goes_on = engine.report(key, epoch, made_up_score(trial.config, epoch), epoch_seconds) is Action.CONTINUE
             key = key if goes_on else None
         if key is None:

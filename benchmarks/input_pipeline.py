@@ -99,7 +99,7 @@ def our_pass(config: TrialConfig, dataset: Any, normalise: Callable) -> Callable
     """The loader of a training at full strength, which epochs from `config.epochs` on have."""
     from trainable.data.loader import BatchOrder, train_loader
 
-    order = BatchOrder(dataset.splits.train, config.batch_size, config.seed, epoch=config.epochs)
+    order = BatchOrder(dataset.splits.train, config.batch_size, config.seed, epoch=int(config.epochs))
     loader = train_loader(dataset.cache, order, config, workers=0, pin=False)
 
     def run_once() -> int:

@@ -5,7 +5,7 @@ The cheap values win short trainings, the good ones long trainings; a search tha
 
 from typing import Any
 
-from search_spaces.space import Choice, Dimension, Space
+from search_spaces.space import Choice, Condition, Dimension, Space
 
 SMALL_IMAGE = 96
 """Sides in pixels below which ResNets get the small stem and ViTs small patches, unless told otherwise."""
@@ -29,7 +29,7 @@ def with_geometry(space: Space, image_size: int, cheap: bool) -> Space:
     for name, family, values in _choices(image_size):
         among = tuple(arch for arch in there if arch in family)
         if among and len(values) > 1:
-            when = None if len(among) == len(there) else {"arch": among}
+            when: Condition | None = None if len(among) == len(there) else {"arch": among}
             added.append(Choice(name=name, values=values, start=values[0 if cheap else -1], when=when))
     return Space(
         name=space.name,

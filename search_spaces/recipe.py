@@ -56,13 +56,13 @@ def with_batches_up_to(space: Space, largest: int) -> Space:
 def _fewer(dimension: Dimension, largest: int) -> Dimension:
     if dimension.name != "batch_size" or not isinstance(dimension, Choice):
         return dimension
-    values = [value for value in dimension.values if value <= largest]
+    values = [int(value) for value in dimension.values if int(value) <= largest]
     smaller = 2 ** int(math.log2(max(1, largest)))
     while len(values) < 2 and smaller >= 1:
         values = values if smaller in values else [smaller, *values]
         smaller //= 2
-    start = dimension.start
-    start = max((value for value in values if start is None or value <= start), default=values[0])
+    usual = int(dimension.start or dimension.values[0])
+    start = max((value for value in values if value <= usual), default=values[0])
     return dimension.model_copy(update={"values": tuple(values), "start": start})
 
 

@@ -12,8 +12,9 @@ from trainable.console import UNDERSCORES_ARE_DASHES
 from trainable.data.default import DIGITS
 from trainable.errors import UsageError
 from tuning import run
+from tuning.length import USUAL_EPOCHS
 from tuning.planning import FLAGS, GIVEN_ANEW, ON_OTHER_DATA, given_options, new_plan, precautions
-from tuning.resources import parse_gpus_per_trial
+from tuning.resources import Hardware, parse_gpus_per_trial
 
 BELONG_TO_JOBS = {
     "address": "the job runs on the cluster that it is submitted to; leave it out",
@@ -25,6 +26,9 @@ BELONG_TO_JOBS = {
 """Options of tuning.run that a job gives itself, and what to do instead."""
 SPACES = "spaces"
 """Folder of the job's package for a space file."""
+
+SOMEWHERE = Hardware(cpus=1, gpu_bytes=(0,))
+"""Of the cluster, which this machine doesn't know: nothing is estimated for it."""
 
 
 class Request(NamedTuple):
@@ -53,7 +57,7 @@ def check_new(arguments: Sequence[str]) -> Request:
     check_paths(asked)
     precautions(asked)
     parse_gpus_per_trial(asked.gpus_per_trial)
-    plan, _ = new_plan(as_if_here(asked))
+    plan, _ = new_plan(as_if_here(asked), SOMEWHERE)
     files = {}
     more: list[str] = []
     if (space_file := Path(asked.space)).suffix in (".toml", ".py"):
@@ -106,7 +110,7 @@ def as_if_here(asked: SimpleNamespace) -> SimpleNamespace:
     """The same with the embedded digits in place of what only the cluster has: images, weights, earlier searches."""
     here = SimpleNamespace(**vars(asked))
     if asked.data is not None:  # what is usual for the digits isn't for these images
-        here.epochs = asked.epochs or ON_OTHER_DATA.epochs
+        here.epochs = asked.epochs or USUAL_EPOCHS
         here.trials = asked.trials or (None if asked.time_budget or asked.epoch_budget else ON_OTHER_DATA.trials)
     here.data = DIGITS
     here.pretrained = asked.pretrained and "timm"

@@ -149,10 +149,9 @@ def resources_line(hardware: Hardware, slots: Slots | None) -> str:
     there = f"{hardware.cpus} cores, " + (f"{len(hardware.gpu_bytes)} GPU ({gpus})" if gpus else "no GPU")
     if slots is None:
         return f"{there}; each trial's share of a GPU is measured at the start"
-    return (
-        f"{there}; {slots.concurrent} trial{'s' * (slots.concurrent > 1)} at once ({slots.reason}), each with {slots.cpus_per_trial:g} of the cores"
-        + (f" and {slots.gpus_per_trial:.3g} GPU" if slots.gpus_per_trial else "")
-    )
+    at_once = f"{slots.concurrent} trial{'s' * (slots.concurrent > 1)} at once ({slots.reason})"
+    share = f" and {slots.gpus_per_trial:.3g} GPU" if slots.gpus_per_trial else ""
+    return f"{there}; {at_once}, each with {slots.cpus_per_trial:g} of the cores{share}"
 
 
 def pace_line(plan: SearchPlan, slots: Slots) -> str | None:

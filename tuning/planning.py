@@ -285,13 +285,13 @@ def check_slots(asked: SimpleNamespace) -> None:
         )
 
 
-def watchers(asked: SimpleNamespace) -> dict[str, str]:
+def watchers(asked: SimpleNamespace) -> dict[str, Any]:
     """Where else the study and the metrics are to be seen, of the options that are given; all that needs is there."""
     if asked.dashboard:
         from tuning.watch_pages import check_pages
 
         check_pages()
-    given = {}
+    given: dict[str, Any] = {}
     if asked.study is not None:
         from tuning.study_database import check_study_address
 

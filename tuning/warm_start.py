@@ -94,7 +94,7 @@ def _is_whole(space: Space, config: dict[str, Any]) -> bool:
 def _trials(folder: Path, plan: SearchPlan, dataset: str) -> list[Earlier]:
     old = read_experiment(folder)
     compares = _fingerprint(folder) == dataset and _shared(old) == _shared(plan)
-    curves: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[float, float]] = {}
     configs: dict[str, dict[str, Any]] = {}
     for record in read_records(folder):
         if metrics.SCORE in record and metrics.EPOCH in record and "config" in record:

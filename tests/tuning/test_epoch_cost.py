@@ -1,7 +1,6 @@
 """Seconds of an epoch, from the narrowest group that was seen."""
 
 import pytest
-
 from tuning.epoch_cost import EpochCost
 
 
