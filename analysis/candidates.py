@@ -10,7 +10,7 @@ import numpy as np
 from analysis._checkpoints import newest_checkpoint
 from trainable import metrics
 from trainable.again import retrained_weights
-from trainable.config import TrialConfig, make_config
+from trainable.config import Stem, TrialConfig, make_config
 from trainable.errors import UserError
 from trainable.files import MODEL, PREDICTIONS
 
@@ -25,6 +25,16 @@ LIBRARY_BYTES = 2**30
 """Logits that it holds at once: selection takes three times as much memory."""
 MOVE_AWAY = "move this trial's folder away and export again"
 BEST_EPOCH, LATEST_EPOCH = "best epoch", "latest epoch"
+
+
+class Shape(NamedTuple):
+    """What decides how a model is built."""
+
+    arch: str
+    image_size: int
+    stem: Stem | None
+    patch_size: int | None
+    window_size: int | None
 
 
 class Candidate(NamedTuple):
@@ -43,11 +53,16 @@ class Candidate(NamedTuple):
     """Which weights these are."""
     later: Path | None = None
     """Weights of the trial's latest epoch, where the best one is earlier and both are there."""
+    trained: float = 1.0
+    """Epochs that its trial was trained for in all."""
+    image_s: float = 0.0
+    """Seconds of evaluation an image, in the search; 0 where no record says."""
 
     @property
-    def shape(self) -> tuple[str, int, int | None]:
-        """Candidates of the same shape have the same tensors."""
-        return self.config.arch, self.image_size, self.config.patch_size
+    def shape(self) -> Shape:
+        """Candidates of the same shape have the same model, but for its weights."""
+        config = self.config
+        return Shape(config.arch, self.image_size, config.stem, config.patch_size, config.window_size)
 
 
 def find_candidates(
@@ -93,7 +108,13 @@ def read_candidate(path: Path, dataset: str, without_weights: bool = False) -> C
     config = make_config(record["config"], str(checkpoint.folder))
     logits = read_logits(checkpoint.folder / PREDICTIONS)
     later = latest if weights not in (None, latest) and latest.is_file() else None
-    return Candidate(path.name, config, record["image_size"], weights, logits, later=later)
+    trained, image_s = record["epochs"][-1][metrics.EPOCH], evaluation_seconds(record["epochs"]) / max(1, len(logits))
+    return Candidate(path.name, config, record["image_size"], weights, logits, BEST_EPOCH, later, trained, image_s)
+
+
+def evaluation_seconds(records: Sequence[dict[str, Any]]) -> float:
+    """Of `select` once, the shortest of a trial's records, since the first one takes longer; 0 where none says."""
+    return min((record[metrics.SECONDS_EVAL] for record in records if metrics.SECONDS_EVAL in record), default=0.0)
 
 
 def read_logits(path: Path) -> np.ndarray:

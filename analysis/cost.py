@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from analysis.candidates import Candidate
+from analysis.candidates import Candidate, Shape
 from analysis.inference import empty_module
 
 RUNS = 7
@@ -21,12 +21,12 @@ class Cost(NamedTuple):
 
 
 class CostMeter:
-    """Measures each architecture once."""
+    """Measures each shape of model once."""
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.num_classes = num_classes
         self.device = device
-        self._known: dict[tuple[str, int, int | None], Cost] = {}
+        self._known: dict[Shape, Cost] = {}
 
     def of(self, candidate: Candidate) -> Cost:
         """What this candidate costs; the weights don't matter."""

@@ -5,8 +5,10 @@ best, beginning with the best models (sorted initialisation). It is repeated on 
 and the other halves tell how much an ensemble that was chosen like this is worth.
 
 Few images can't tell good models apart, and the one that looks best is lucky. So it begins with all that the images
-don't speak against, and goes on only where that gains something: both are measured in nats of log likelihood, images
-times difference of the loss (in images, for top-1). The more images, the less either rule matters.
+don't speak against, and continues only if that gains something: both are measured in nats of log likelihood, images
+times difference of the loss (in images, for top-1). Nor can few images speak against a weak model: one that was trained
+for a shorter time than others starts with nats against it, since the search had reasons not to train it on. The more
+images, the less any of these rules matters.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from analysis.calibration import losses
 from analysis.pooling import SMALLEST
 
 Metric = Literal["log-loss", "top1"]
@@ -27,6 +30,8 @@ LIKELY = 3.0
 """Nats (or images) behind the best that don't speak against a model: a likelihood ratio of 1 to 20."""
 WORTH = 1.0
 """Nats (or images) that other weights must gain: what a parameter costs (Akaike 1974)."""
+HALVED = 1.0
+"""Nats (or images) against a model for each halving of the longest training: an eighth of it is `LIKELY` behind."""
 TIE = 1e-3
 """Weight of the log loss beside top-1: it decides between equal accuracies."""
 
@@ -37,12 +42,16 @@ class Ballot(NamedTuple):
     shares: np.ndarray
     """(models,), of each model in the ensemble; they add up to 1."""
     alone: np.ndarray
-    """(models,), the badness of each by itself."""
+    """(models,), the badness of each by itself, with what its handicap adds."""
+    half: np.ndarray
+    """Indices of the images that choose."""
     others: np.ndarray
     """Indices of the images that had no say."""
 
 
-def ballots(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, seed: int) -> list[Ballot]:
+def ballots(
+    probabilities: np.ndarray, labels: np.ndarray, metric: Metric, seed: int, trained: Sequence[float] | None = None
+) -> list[Ballot]:
     """`BAGS` random halves of the images choose, each on its own.
 
     Args:
@@ -50,15 +59,22 @@ def ballots(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, seed:
         labels: Int64 (images,).
         metric: What is improved.
         seed: Fixes the halves.
+        trained: How long each model's training was, in any unit; by default all alike.
     """
     generator = np.random.default_rng(seed)
     seen = scored(probabilities, labels, metric)
+    against = handicaps(trained or [1.0] * len(seen))
     found = []
     for _ in range(BAGS):
         half, others = np.split(generator.permutation(len(labels)), [(len(labels) + 1) // 2])
-        alone = badness(seen[:, half], labels[half], metric)
-        found.append(Ballot(shares(seen[:, half], labels[half], metric, alone), alone, others))
+        alone = badness(seen[:, half], labels[half], metric) + against / len(half)
+        found.append(Ballot(shares(seen[:, half], labels[half], metric, alone, against), alone, half, others))
     return found
+
+
+def handicaps(trained: Sequence[float]) -> np.ndarray:
+    """Nats (models,) against models whose trainings were that long."""
+    return HALVED * np.log2(max(trained) / np.asarray(trained, dtype=np.float64))
 
 
 def ranking(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
@@ -68,8 +84,14 @@ def ranking(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
 
 def mean_badness(probabilities: np.ndarray, weights: Sequence[float], labels: np.ndarray, metric: Metric) -> float:
     """Badness of the mean of probabilities (models, images, classes) with these weights."""
-    mean = np.tensordot(np.array(weights, np.float32), probabilities, axes=1)[None]
-    return float(badness(scored(mean, labels, metric), labels, metric)[0])
+    mean = np.tensordot(np.array(weights, np.float32), probabilities, axes=1)
+    return float(image_badness(mean, labels, metric).mean())
+
+
+def image_badness(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
+    """Badness of one model's or ensemble's probabilities (images, classes) for each image, (images,)."""
+    loss = losses(probabilities, labels)
+    return loss if metric == "log-loss" else (probabilities.argmax(axis=1) != labels) + TIE * loss
 
 
 def badness(sums: np.ndarray, labels: np.ndarray, metric: Metric, count: int = 1) -> np.ndarray:
@@ -93,18 +115,23 @@ def _of_truth(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return probabilities[:, np.arange(len(labels)), labels]
 
 
-def shares(seen: np.ndarray, labels: np.ndarray, metric: Metric, alone: np.ndarray) -> np.ndarray:
+def shares(
+    seen: np.ndarray, labels: np.ndarray, metric: Metric, alone: np.ndarray, against: np.ndarray
+) -> np.ndarray:
     """Share (models,) of each model in the mean that greedy selection takes.
 
-    `seen` is what `badness` looks at, and `alone` (models,) the badness of each model by itself.
+    `seen` is what `badness` looks at, `alone` (models,) the badness of each model by itself with its handicap, and
+    `against` (models,) the handicaps: an ensemble has the mean of its models'.
     """
     chosen = _sorted_start(alone, len(labels))
+    handicap = against / len(labels)
     total = seen[chosen].sum(axis=0)
-    best, lowest = list(chosen), badness(total[None], labels, metric, len(chosen))[0]
+    best, lowest = list(chosen), badness(total[None], labels, metric, len(chosen))[0] + handicap[chosen].mean()
     while len(chosen) < ROUNDS:
         count = len(chosen) + 1
         # one model at a time: all sums together would take the memory of the library again
         tried = np.concatenate([badness((total + model)[None], labels, metric, count) for model in seen])
+        tried += (handicap[chosen].sum() + handicap) / count
         following = int(tried.argmin())
         chosen.append(following)
         total = total + seen[following]

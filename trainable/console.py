@@ -17,8 +17,14 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells use it."""
 
 
+SPIN = "10000"
+"""Looks at a lock before a thread of OpenMP's sleeps: with GNU's 300,000, two threads train at a thirtieth of their speed
+while a third process wants one of their cores; with these at a third, and as fast as ever alone (docs/log.md)."""
+
+
 def run_app(app: typer.Typer) -> None:
     """Run a command and leave the process with its exit code; a user's mistake never shows a traceback."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # before torch is imported, here or in what is started
     try:
         code: Any = app(standalone_mode=False)
     except (UserError, TyperException) as error:

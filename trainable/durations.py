@@ -1,4 +1,4 @@
-"""Durations as people write them: 90, 90s, 30m, 2h, 1h30m."""
+"""Durations as options name them."""
 
 import re
 
@@ -8,7 +8,7 @@ DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+
 
 
 def parse_duration(text: str, flag: str = "--time-budget") -> float:
-    """`90`, `90s`, `30m`, `2h` or `1h30m` -> seconds; UsageError that names `flag` for anything else."""
+    """`90`, `90s`, `30m`, `2h` or `1h30m` -> seconds; UsageError, naming `flag`, for anything else and for 0."""
     match = DURATION.fullmatch(text.strip().lower())
     if not text.strip() or match is None:
         raise UsageError(f"{flag} {text}: give a duration such as 30m, 2h or 1h30m")

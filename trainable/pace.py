@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 
 UPDATES = 20
 """Measured at most, ..."""
-SECONDS = 4.0
+SECONDS = 2.5
 """... for about so long; at least one, after a first one that isn't counted."""
+
+EPOCHS, MEAN_AT = 1000, 0.56
+"""Where in a training so long augmentation, and what it costs, is as strong as in the mean."""
 
 
 class Pace(NamedTuple):
@@ -24,7 +27,7 @@ class Pace(NamedTuple):
 def measure_pace(values: dict[str, Any], cores: int) -> Pace:
     """Train a little of the configuration with so many cores, on the images that it names.
 
-    Nothing is kept. Images that grow are measured whole.
+    Nothing is kept. Images that grow are measured whole, and augmentation at its mean strength.
     """
     import torch
 
@@ -33,9 +36,10 @@ def measure_pace(values: dict[str, Any], cores: int) -> Pace:
     from trainable.training import Training
 
     torch.set_num_threads(cores)
-    config = TrialConfig.model_validate(values | {"progressive_resize": False, "epochs": 1000, "steps": None})
+    config = TrialConfig.model_validate(values | {"progressive_resize": False, "epochs": EPOCHS, "steps": None})
     dataset, device = open_images_of(config, progress=False), choose_device()
     training = Training(config, dataset, dataset.splits.train, dataset.splits.select, device, cores)
+    training.updates = round(MEAN_AT * EPOCHS) * len(training.order)
     seconds, updates = _timed_updates(training)
     started = time.perf_counter()
     rows = dataset.splits.select
@@ -45,7 +49,7 @@ def measure_pace(values: dict[str, Any], cores: int) -> Pace:
 
 def _timed_updates(training: "Training") -> tuple[float, int]:
     """Seconds of some updates behind the first one, and how many they were."""
-    training.train_up_to(1)
+    training.train_up_to(training.updates + 1)
     seconds, updates = 0.0, 0
     while updates < 1 or (updates < UPDATES and seconds < SECONDS):
         started = time.perf_counter()

@@ -53,7 +53,7 @@ def outcome(folder: Path) -> tuple[list[tuple[dict, dict[int, float]]], list[tup
     past = read_past(experiment, experiment_id(experiment))
     names = {trial.key: trial.number for trial in past}
     lines = [each for each in DecisionLog(experiment).read_new() if each.kind != "stop"]  # at the end, in no order
-    decisions = [(each.kind, names[each.trial], each.epochs, each.target) for each in lines]
+    decisions = [(each.kind, names[each.trial], each.step, each.target) for each in lines]
     values = [({name: trial.config[name] for name in ("lr", "batch_size")}, trial.curve) for trial in past]
     return values, list(dict.fromkeys(decisions))
 

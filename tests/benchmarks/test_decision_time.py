@@ -13,7 +13,7 @@ from tuning.engine import Status
 @pytest.mark.parametrize("scheduler", ["freeze-thaw", "asha"])
 def test_an_engine_is_filled_with_trials_that_wait_at_all_rungs(scheduler):
     engine = filled_engine(200, scheduler)
-    waiting = [trial.epochs for trial in engine.trials.values() if trial.status is Status.PAUSED]
+    waiting = [trial.steps for trial in engine.trials.values() if trial.status is Status.PAUSED]
     assert len(engine.trials) == 200
     assert set(waiting) == set(engine.rungs[:-1])
     measured = measure(engine, 200, slots=3, epoch_seconds=10, decisions=12)

@@ -1,3 +1,4 @@
+import json
 import logging
 import math
 import os
@@ -19,6 +20,7 @@ from trainable.data.dataset import Dataset, open_dataset
 from trainable.data.loader import dead_workers
 from trainable.epoch import HeldOutScores, TrainScores
 from trainable.errors import UserError
+from trainable.files import checksum
 from trainable.training import Training, cosine_with_warmup, cpu_weights
 
 CPU = torch.device("cpu")
@@ -166,7 +168,7 @@ def test_a_training_with_workers_continues_like_an_undisturbed_one(
 
 
 def test_a_record_has_every_key_of_metrics_and_no_other(build) -> None:
-    keys = {value for name, value in vars(metrics).items() if name.isupper() and name != "SCORE_MODE"}
+    keys = {value for name, value in vars(metrics).items() if name.isupper() and name not in ("SCORE_MODE", "TIE")}
     training = build()
     record = training.run_step()
     assert set(record) == keys
@@ -460,3 +462,102 @@ def test_layer_decay_gives_lower_layers_a_lower_rate_and_the_record_the_highest(
     rates = [group["lr"] for group in training.machinery.optimizer.param_groups]
     assert len(set(rates)) > 3
     assert record[metrics.LEARNING_RATE] == max(rates)
+
+
+@pytest.mark.parametrize("data_on", ["host", "device"])
+@pytest.mark.parametrize("steps", [1, 2, 4, 7])
+def test_the_same_images_give_the_same_bits_in_whatever_steps_they_are_trained(build, steps: int, data_on: str) -> None:
+    values = {"batch_size": 16, "data_on": data_on, "augment": "full"}
+    whole, parts = build(**values), build(steps=steps, **values)
+    for training in (whole, parts):
+        while not training.done:
+            training.run_step()
+            torch.manual_seed(99)  # whatever else happens in the process between two steps
+    assert_same(cpu_weights(parts.machinery.model), cpu_weights(whole.machinery.model))
+    assert [record[metrics.STEP] for record in parts.history] == list(range(1, steps + 1))
+    assert parts.history[-1][metrics.UPDATES] == whole.history[-1][metrics.UPDATES] == whole.total_updates
+    assert parts.history[-1][metrics.EPOCH] == 3
+
+
+def test_a_training_continued_within_an_epoch_equals_an_undisturbed_one(build, tmp_path: Path) -> None:
+    values = {"batch_size": 16, "steps": 7}
+    undisturbed, paused, continued = build(**values), build(**values), build(**values)
+    while not undisturbed.done:
+        undisturbed.run_step()
+    paused.run_step()
+    assert paused.epoch != int(paused.epoch)
+    save_checkpoint(paused, tmp_path)
+    torch.manual_seed(99)
+    load_checkpoint(continued, tmp_path)
+    while not continued.done:
+        continued.run_step()
+    assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
+    assert without_times(continued.history) == without_times(undisturbed.history)
+
+
+def test_a_length_in_parts_of_an_epoch_ends_its_schedule_there(build) -> None:
+    training = build(epochs=1.5, steps=3, batch_size=16)
+    while not training.done:
+        training.run_step()
+    per_epoch = len(training.order)
+    assert training.updates == training.total_updates == round(1.5 * per_epoch)
+    assert training.history[-1][metrics.EPOCH] == pytest.approx(1.5, abs=0.5 / per_epoch)
+    peak = training.config.lr
+    assert training.history[-1][metrics.LEARNING_RATE] < 0.2 * peak
+    assert metrics.is_complete(training.history[-1], training.config.model_dump())
+    assert not metrics.is_complete(training.history[-2], training.config.model_dump())
+
+
+def test_past_the_deadline_a_step_ends_with_its_update_and_is_scored_and_can_be_continued(build, tmp_path: Path) -> None:
+    values = {"batch_size": 8, "steps": 2}
+    undisturbed, cut, continued = build(**values), build(**values), build(**values)
+    cut.run_step()
+    cut.deadline = time.time()
+    record = cut.run_step()
+    assert record[metrics.STEP] == pytest.approx(1 + 1 / (cut.total_updates - cut.total_updates // 2))
+    assert record[metrics.UPDATES] == cut.total_updates // 2 + 1
+    assert 0 <= record[metrics.SELECT_TOP1] <= 1
+    assert not cut.done
+    save_checkpoint(cut, tmp_path)
+    load_checkpoint(continued, tmp_path)
+    record = continued.run_step()
+    assert (record[metrics.STEP], continued.done) == (2, True)
+    while not undisturbed.done:
+        undisturbed.run_step()
+    assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
+
+
+def test_more_steps_than_updates_are_refused(build) -> None:
+    with pytest.raises(UserError, match=r"test_vit: 1000 steps, but its 3 epochs are only \d+ updates of 32 images"):
+        build(steps=1000)
+
+
+def test_a_checkpoint_of_a_version_that_saved_whole_epochs_only_continues(build, tmp_path: Path) -> None:
+    undisturbed, old, continued = build(), build(), build()
+    old.run_step()
+    save_checkpoint(old, tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state["epoch"] = state.pop("updates") // len(old.order)
+    del state["generators"]
+    for record in state["history"]:
+        del record[metrics.STEP], record[metrics.UPDATES]
+    torch.save(state, tmp_path / "state.pt")
+    record = json.loads((tmp_path / "trial.json").read_text())
+    record["crc32"]["state.pt"] = checksum(tmp_path / "state.pt")
+    (tmp_path / "trial.json").write_text(json.dumps(record))
+    load_checkpoint(continued, tmp_path)
+    while not continued.done:
+        continued.run_step()
+    while not undisturbed.done:
+        undisturbed.run_step()
+    assert_same(cpu_weights(continued.machinery.model), cpu_weights(undisturbed.machinery.model))
+    assert metrics.step_of(continued.history[0]) == 1
+
+
+def test_ties_of_top1_are_decided_by_the_loss_and_nothing_else_is() -> None:
+    def score(top1: float, loss: float) -> float:
+        return metrics.rank_score({metrics.SCORE: top1, metrics.SELECT_LOSS: loss})
+
+    assert score(0.5, 1.0) > score(0.5, 1.1) > score(0.5, math.inf)
+    assert score(0.5, math.inf) > score(0.4999 - metrics.TIE, 0.0)
+    assert math.isnan(metrics.rank_score({}))

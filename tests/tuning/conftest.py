@@ -101,7 +101,7 @@ def simulate() -> Callable[..., list[tuple[str, int]]]:
         while clock:
             now, _, key = heapq.heappop(clock)
             trial = engine.trials[key]
-            epoch = trial.epochs + 1
+            epoch = int(trial.steps) + 1
             done.append((key, epoch))
             value = score(trial.config.get("number", trial.config), epoch)
             if engine.report(key, epoch, value) is Action.CONTINUE:

@@ -73,6 +73,6 @@ def test_the_table_agrees_with_the_engine(numbered, simulate, quality, trials, s
     engine = Engine(Halving(numbered(), [1, 2, 4, 8], 2), [1, 2, 4, 8], trials=trials, note=decisions.append)
     simulate(engine, slots, quality)
     for row in rung_table(decisions, engine.rungs):
-        reached = [trial.curve[row.epochs] for trial in engine.trials.values() if row.epochs in trial.curve]
+        reached = [trial.curve[row.step] for trial in engine.trials.values() if row.step in trial.curve]
         assert (row.reached, row.best) == (len(reached), max(reached))
-        assert row.went_on == sum(trial.epochs > row.epochs for trial in engine.trials.values())
+        assert row.went_on == sum(trial.steps > row.step for trial in engine.trials.values())

@@ -84,7 +84,7 @@ def test_a_move_stays_until_something_new_is_known(make_engine):
 @given(trials=st.integers(1, 30), slots=st.integers(1, 5), budget=st.integers(1, 60))
 def test_a_search_never_uses_more_epochs_than_it_may(numbered, simulate, quality, trials, slots, budget):
     rungs = [1, 2, 4, 8]
-    engine = Engine(Halving(numbered(), rungs, 2), rungs, trials=trials, epochs=budget)
+    engine = Engine(Halving(numbered(), rungs, 2), rungs, trials=trials, steps=budget)
     assert len(simulate(engine, slots, quality)) <= budget
     assert engine.finished
 
@@ -140,7 +140,7 @@ def test_an_epoch_that_is_trained_again_is_not_observed_twice(make_engine):
     assert engine.report("a", 1, 0.5) is Action.CONTINUE, "from an older checkpoint, on its way to rung 2"
     assert engine.policy.sampler.observed == [("a", 1, 0.5), ("b", 1, 0.4)]
     assert engine.report("a", 2, 0.6) is Action.PAUSE
-    assert engine.trials["a"].epochs == 2
+    assert engine.trials["a"].steps == 2
 
 
 def test_a_trial_whose_checkpoint_is_older_than_its_rung_runs_to_that_rung_again(make_engine):
@@ -150,7 +150,7 @@ def test_a_trial_whose_checkpoint_is_older_than_its_rung_runs_to_that_rung_again
     for epoch in (1, 2):
         engine.relearn("a", epoch, epoch / 10)
     assert engine.settle("a", saved=1) is Status.RUNNING
-    assert (engine.trials["a"].target, engine.trials["a"].epochs) == (2, 2)
+    assert (engine.trials["a"].target, engine.trials["a"].steps) == (2, 2)
     assert engine.report("a", 2, 0.2) is Action.PAUSE
     assert engine.policy.sampler.observed == [("a", 2, 0.2)]
     assert notes[-1].kind == "pause"
@@ -168,7 +168,7 @@ def test_a_trial_of_full_length_whose_checkpoint_is_older_is_trained_to_its_end_
 
 
 def test_a_trial_that_runs_on_from_an_older_checkpoint_counts_no_epoch_twice(make_engine):
-    engine = make_engine([2, 4], trials=2, epochs=4)
+    engine = make_engine([2, 4], trials=2, steps=4)
     engine.take_up("a", {"number": 1})
     for epoch in (1, 2):
         engine.relearn("a", epoch, 0.1)
@@ -183,3 +183,82 @@ def test_a_trial_that_diverged_between_two_rungs_was_the_worst_at_the_next(make_
     engine.relearn("a", 1, 0.0, diverged=True)
     assert engine.settle("a", None) is Status.ENDED
     assert engine.policy.sampler.observed == [("a", 2, 0.0)]
+
+
+def test_the_first_trial_runs_to_its_full_length_before_anything_decides_on_it(make_engine):
+    engine = make_engine([1, 2, 4], first_in_full=True, first=[{"number": 1}])
+    engine.start("a")
+    assert [engine.report("a", step, 0.1) for step in (1, 2, 3, 4)] == [*[Action.CONTINUE] * 3, Action.STOP]
+    assert engine.policy.sampler.observed == [("a", 1, 0.1), ("a", 2, 0.1), ("a", 4, 0.1)]
+    engine.start("b")
+    assert engine.report("b", 1, 0.0) is Action.PAUSE
+
+
+def test_the_first_trial_of_an_interrupted_search_still_runs_in_full(make_engine, put_back):
+    engine = make_engine([1, 2, 4], first_in_full=True)
+    assert put_back(engine, "a", {"number": 1}, {1: 0.1, 2: 0.2}) is Status.RUNNING
+    assert engine.trials["a"].target == 4
+    assert put_back(engine, "b", {"number": 2}, {1: 0.1}) is Status.PAUSED
+
+
+class Clocked:
+    """A policy whose steps take as long as the test says."""
+
+    def __init__(self, policy, seconds: float | None) -> None:
+        self.policy, self.seconds = policy, seconds
+
+    def __getattr__(self, name):
+        return getattr(self.policy, name)
+
+    def step_seconds(self, config, step=0):
+        return self.seconds
+
+
+def test_no_step_begins_that_would_end_after_the_time(make_engine):
+    left = [100.0]
+    engine = make_engine([1, 8], left=lambda: left[0])
+    engine.policy = Clocked(engine.policy, 10.0)
+    engine.start("a")
+    assert engine.report("a", 1, 0.5) is Action.PAUSE
+    engine.start("b")
+    engine.report("b", 1, 0.4)
+    engine.promote()
+    assert engine.report("a", 2, 0.5) is Action.CONTINUE
+    left[0] = 9.0
+    assert engine.report("a", 3, 0.6) is Action.STOP
+    assert engine.trials["a"].status is Status.ENDED
+
+
+def test_a_first_configuration_that_has_no_time_for_its_first_rung_is_left_out(make_engine):
+    left = [100.0]
+    engine = make_engine([4, 8], first=[{"number": 1}, {"number": 2}, {"number": 3}], left=lambda: left[0])
+    engine.policy = Clocked(engine.policy, 10.0)
+    assert engine.start("a") == {"number": 1}
+    left[0] = 39.0
+    engine.report("a", 4, 0.5)
+    engine.next_move()
+    assert engine.first == []
+
+
+def test_the_first_of_all_is_tried_whatever_the_time(make_engine):
+    engine = make_engine([4, 8], first=[{"number": 1}], left=lambda: 1.0)
+    engine.policy = Clocked(engine.policy, 10.0)
+    assert engine.start("a") == {"number": 1}
+
+
+def test_a_step_that_was_cut_short_is_kept_and_costs_as_a_whole_one(make_engine):
+    spent = []
+    engine = make_engine([4, 8])
+    engine.policy.spend = lambda key, seconds, step: spent.append((seconds, step))
+    engine.start("a")
+    engine.report("a", 1, 0.1, 8.0)
+    engine.close("time is up")
+    assert engine.report("a", 1.25, 0.2, 2.0) is Action.STOP
+    assert engine.trials["a"].curve == {1: 0.1, 1.25: 0.2}
+    assert spent == [(8.0, 1), (8.0, 1.25)]
+
+
+def test_a_trial_that_was_cut_short_continues_to_its_rung(make_engine, put_back):
+    engine = make_engine([1, 4, 8])
+    assert put_back(engine, "a", {"number": 1}, {1: 0.1, 1.25: 0.2}) is Status.RUNNING
+    assert engine.trials["a"].target == 4

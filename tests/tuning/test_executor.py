@@ -139,7 +139,7 @@ def test_paused_trials_end_when_nothing_is_left_that_could_promote_them(parts):
 def test_each_decision_is_a_line_with_its_reason(parts):
     a, b = parts.controller.trials
     parts.scheduler.on_trial_result(parts.controller, a, record(1, 0.9))
-    assert [(line["kind"], line["trial"], line["epochs"]) for line in lines(parts.executor)] == [
+    assert [(line["kind"], line["trial"], line["step"]) for line in lines(parts.executor)] == [
         ("start", a.trial_id, 0),
         ("start", b.trial_id, 0),
         ("pause", a.trial_id, 1),
@@ -489,7 +489,7 @@ def test_a_start_that_was_decided_but_not_written_is_written_again(interrupted, 
     resumed = make_executor(slots=2)
     assert list(resumed.engine.trials) == [a, b]
     last = lines(resumed)[-1]
-    assert (last["kind"], last["trial"], last["epochs"], last["target"]) == ("start", b, 0, 1)
+    assert (last["kind"], last["trial"], last["step"], last["target"]) == ("start", b, 0, 1)
     assert resumed.waiting == [b]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from search_spaces import Choice, Float, Space, contains, get_space
 from tuning.engine import Engine, Status, rung_levels
 from tuning.freeze_thaw import ENOUGH, FreezeThaw
+from tuning.step_cost import StepCost
 from tuning.warm_start import Earlier
 
 SPACE = Space(name="one", dimensions=(Float(name="lr", low=1e-5, high=1e-1, log=True, start=1e-5),))
@@ -28,13 +29,13 @@ def search(space=SPACE, rungs=(2, 4, 8), seed=0, **limits) -> Engine:
 
 
 def test_it_spends_its_epochs_where_scores_are_high(simulate):
-    engine = search(epochs=150)
+    engine = search(steps=150)
     simulate(engine, 4, score)
-    full = [trial for trial in engine.trials.values() if trial.epochs == 8]
+    full = [trial for trial in engine.trials.values() if trial.steps == 8]
     assert full
     assert max(trial.curve[8] for trial in full) > 0.95
     distances = {
-        reached: [abs(math.log10(t.config["lr"]) + 3) for t in engine.trials.values() if (t.epochs == 8) == reached]
+        reached: [abs(math.log10(t.config["lr"]) + 3) for t in engine.trials.values() if (t.steps == 8) == reached]
         for reached in (True, False)
     }
     assert sum(distances[True]) / len(full) < sum(distances[False]) / len(distances[False]) / 2
@@ -43,7 +44,7 @@ def test_it_spends_its_epochs_where_scores_are_high(simulate):
 @pytest.mark.parametrize("name", ["all", "swin"])
 def test_it_proposes_inside_the_space_and_nothing_twice(simulate, name):
     space = get_space(name)
-    engine = search(space, trials=30, epochs=90)
+    engine = search(space, trials=30, steps=90)
     simulate(engine, 3, lambda config, epoch: (1 - config["drop_path_rate"]) * (1 - 0.5**epoch))
     configs = [trial.config for trial in engine.trials.values()]
     for config in configs:
@@ -55,26 +56,26 @@ def test_it_proposes_inside_the_space_and_nothing_twice(simulate, name):
 @settings(max_examples=15, deadline=None)
 def test_a_search_ends_within_its_budget_with_unbroken_epochs(simulate, trials, slots, longest, budget):
     rungs = rung_levels(min(2, longest), 2, longest)
-    engine = search(rungs=rungs, trials=trials, epochs=budget)
+    engine = search(rungs=rungs, trials=trials, steps=budget)
     done = simulate(engine, slots, score)
     assert len(done) <= budget
     assert engine.finished
     for key, trial in engine.trials.items():
         epochs = [epoch for name, epoch in done if name == key]
-        assert epochs == list(range(1, trial.epochs + 1))
-        assert trial.status is (Status.ENDED if trial.epochs == longest else Status.PAUSED)
+        assert epochs == list(range(1, trial.steps + 1))
+        assert trial.status is (Status.ENDED if trial.steps == longest else Status.PAUSED)
 
 
 @pytest.mark.parametrize("worthless", [0.0, 0.1])
 def test_scores_that_are_all_the_same_do_not_end_the_search(simulate, worthless):
-    engine = search(epochs=60)
+    engine = search(steps=60)
     assert len(simulate(engine, 3, lambda config, epoch: worthless)) > 55
 
 
 def test_one_seed_gives_one_search(simulate):
     runs = []
     for seed in (0, 0, 1):
-        engine = search(seed=seed, epochs=60)
+        engine = search(seed=seed, steps=60)
         simulate(engine, 3, score)
         runs.append([trial.config for trial in engine.trials.values()])
     assert runs[0] == runs[1]
@@ -82,7 +83,7 @@ def test_one_seed_gives_one_search(simulate):
 
 
 def test_how_often_it_is_asked_changes_nothing(simulate):
-    once, often = search(epochs=60), search(epochs=60)
+    once, often = search(steps=60), search(steps=60)
     choose = often.policy.choose
 
     def asked_twice(trials, budget):
@@ -102,9 +103,9 @@ def test_every_configuration_of_a_small_space_is_tried_once_and_the_search_ends(
 
 
 def test_trials_that_run_count_as_if_they_had_come_out_as_predicted(simulate):
-    engine = search(epochs=40)
+    engine = search(steps=40)
     simulate(engine, 1, score)
-    engine.most_epochs, engine.is_chosen = math.inf, False
+    engine.most_steps, engine.is_chosen = math.inf, False
     for key in map(str, range(1000, 1016)):
         if engine.next_move().key is None:
             engine.start(key)
@@ -123,7 +124,7 @@ def test_trials_that_run_count_as_if_they_had_come_out_as_predicted(simulate):
 
 def test_a_decision_has_its_expected_improvement(simulate):
     notes = []
-    engine = search(epochs=60, note=notes.append)
+    engine = search(steps=60, note=notes.append)
     simulate(engine, 2, score)
     moves = [note for note in notes if note.kind in ("start", "promote")]
     assert all(note.expected_improvement is None for note in moves[:ENOUGH])
@@ -132,14 +133,14 @@ def test_a_decision_has_its_expected_improvement(simulate):
 
 
 def test_an_engine_put_back_together_knows_what_the_first_knew(simulate, put_back):
-    first, again = search(epochs=70), search(epochs=70)
+    first, again = search(steps=70), search(steps=70)
     simulate(first, 2, score)
     for key, trial in first.trials.items():
         assert put_back(again, key, trial.config, trial.curve) is trial.status
     assert sorted(again.policy.results) == sorted(first.policy.results)
     assert again.policy.points == first.policy.points
     assert again.next_move() is None
-    again.most_epochs = 200
+    again.most_steps = 200
     again.is_chosen = False
     assert again.next_move().expected_improvement > 0
 
@@ -163,7 +164,7 @@ def put_together(again: Engine, first: Engine, done: list[tuple[str, int]]) -> N
             again.take_up(key, first.trials[key].config)
         again.relearn(key, epoch, first.trials[key].curve[epoch])
     for key, trial in again.trials.items():
-        again.settle(key, saved=trial.epochs)
+        again.settle(key, saved=trial.steps)
 
 
 @pytest.mark.parametrize("rungs", [(1, 2, 4, 8), (2, 4, 8)])
@@ -172,7 +173,7 @@ def put_together(again: Engine, first: Engine, done: list[tuple[str, int]]) -> N
 def test_an_engine_put_together_at_any_point_goes_on_as_one_that_was_never_interrupted(
     simulate, rungs, interrupted_at, seed
 ):
-    first, again = (search(rungs=rungs, seed=seed, epochs=64) for _ in range(2))
+    first, again = (search(rungs=rungs, seed=seed, steps=64) for _ in range(2))
     undisturbed = watch(first)
     done = simulate(first, 1, score)
     put_together(again, first, done[:interrupted_at])
@@ -220,7 +221,7 @@ def test_other_images_are_told_apart_and_forgotten_when_they_mislead(simulate):
         trial._replace(compares=False, curve={epoch: upside_down(trial.config, epoch) for epoch in trial.curve})
         for trial in WARM
     ]
-    engine = Engine(FreezeThaw(SPACE, (2, 4, 8), seed=0, earlier=earlier), (2, 4, 8), epochs=150)
+    engine = Engine(FreezeThaw(SPACE, (2, 4, 8), seed=0, earlier=earlier), (2, 4, 8), steps=150)
     simulate(engine, 2, score)
     assert max(trial.curve.get(8, 0) for trial in engine.trials.values()) > 0.9
 
@@ -235,8 +236,8 @@ TWO = Space(
 
 
 def epochs_of_the_dear_one(simulate, seed: int, by_time: bool) -> int:
-    """Of 60, where an epoch of one architecture takes twenty times as long and scores as high."""
-    engine = Engine(FreezeThaw(TWO, (2, 4, 8), seed, by_time=by_time), (2, 4, 8), epochs=60)
+    """Of 60, if an epoch of one architecture takes twenty times as long and scores as high."""
+    engine = Engine(FreezeThaw(TWO, (2, 4, 8), seed, cost=StepCost(None, 8, measured=by_time)), (2, 4, 8), steps=60)
     report = engine.report
 
     def report_with_seconds(key, epoch, value):
@@ -244,7 +245,7 @@ def epochs_of_the_dear_one(simulate, seed: int, by_time: bool) -> int:
 
     engine.report = report_with_seconds
     simulate(engine, 1, score)
-    return sum(trial.epochs for trial in engine.trials.values() if trial.config["arch"] == "dear")
+    return sum(trial.steps for trial in engine.trials.values() if trial.config["arch"] == "dear")
 
 
 def test_with_a_time_budget_the_cheaper_of_two_equals_is_taken(simulate):

@@ -195,7 +195,7 @@ def test_their_predictions_and_records_are_all_kept(room, told):
 def test_trials_that_gave_their_weights_up_promised_least(room, told):
     ended = [each for each in DecisionLog(room / "many" / NAME).read_new() if "made room" in each.reason]
     assert ended
-    assert all(each.epochs < 2 for each in ended)
+    assert all(each.step < 2 for each in ended)
     assert said(room, "many").count("(--max-size)") == len(ended)
 
 

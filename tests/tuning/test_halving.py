@@ -59,8 +59,8 @@ def test_a_search_ends_and_every_trial_has_an_unbroken_sequence_of_epochs(
         epochs = [epoch for name, epoch in done if name == key]
         assert epochs == list(range(1, len(epochs) + 1))
         assert trial.status in (Status.PAUSED, Status.ENDED)
-        assert (trial.status is Status.ENDED) == (trial.epochs == longest)
-        assert trial.epochs in engine.rungs
+        assert (trial.status is Status.ENDED) == (trial.steps == longest)
+        assert trial.steps in engine.rungs
 
 
 @given(trials=st.integers(2, 60), slots=st.integers(1, 6), factor=st.sampled_from([2, 3, 4]))
@@ -71,7 +71,7 @@ def test_whoever_goes_on_is_among_its_rungs_best_share_at_that_moment(
 
     def note(decision):
         if decision.kind == "promote":
-            rung = decision.epochs
+            rung = decision.step
             scores = sorted(
                 (trial.curve[rung] for trial in engine.trials.values() if rung in trial.curve), reverse=True
             )
@@ -102,7 +102,7 @@ def test_a_promotion_says_why(simulate, numbered):
     notes = []
     engine = halving(numbered(), [1, 2], 2, trials=2, note=notes.append)
     simulate(engine, 1, lambda number, epoch: 0.5 + number / 10)
-    assert [(note.kind, note.trial, note.epochs) for note in notes] == [
+    assert [(note.kind, note.trial, note.step) for note in notes] == [
         ("start", "0", 0),
         ("pause", "0", 1),
         ("start", "1", 0),
@@ -114,7 +114,7 @@ def test_a_promotion_says_why(simulate, numbered):
 
 
 def test_a_promotion_that_the_budget_does_not_reach_gives_way_to_a_new_trial(numbered):
-    engine = halving(numbered(), [1, 2, 9], 2, epochs=5)
+    engine = halving(numbered(), [1, 2, 9], 2, steps=5)
     for key in "ab":
         engine.start(key)
     engine.report("a", 1, 0.5)
@@ -125,4 +125,4 @@ def test_a_promotion_that_the_budget_does_not_reach_gives_way_to_a_new_trial(num
         engine.start(key)
         engine.report(key, 1, 0.1)
     assert engine.finished
-    assert sum(trial.epochs for trial in engine.trials.values()) == 5
+    assert sum(trial.steps for trial in engine.trials.values()) == 5

@@ -181,8 +181,8 @@ def test_how_a_trial_stands_is_in_its_last_record(plan, leave, last, ended, dive
     leave(1, [0.1, 0.2], **last)
     (trial,) = past(plan)
     assert (trial.ended, trial.diverged, trial.failed) == (ended, diverged, False)
-    assert trial.state_in_study(epochs=4) is state
-    assert trial.state_in_study(epochs=2) is TrialState.COMPLETE
+    assert trial.state_in_study(steps=4) is state
+    assert trial.state_in_study(steps=2) is TrialState.COMPLETE
 
 
 def test_a_trial_has_failed_if_the_search_left_the_reason(plan, leave):

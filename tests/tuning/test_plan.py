@@ -17,7 +17,6 @@ from tuning.plan import (
     clock,
     default_name,
     largest_configurations,
-    parse_duration,
     usual_first_rung,
 )
 
@@ -33,34 +32,16 @@ def test_the_first_rung_of_a_long_training_is_its_second_epoch():
 
 
 def test_freeze_thaw_gets_the_epochs_that_halving_would_spend_on_its_trials(make_plan):
-    assert make_plan().epoch_limit == 8 * 1 + 4 * 1 + 2 * 2
-    assert make_plan(epoch_budget=30).epoch_limit == 30
-    assert make_plan(trials=None, time_budget_s=60).epoch_limit is None
-    assert make_plan(scheduler="asha").epoch_limit is None
+    assert make_plan().step_limit == 8 * 1 + 4 * 1 + 2 * 2
+    assert make_plan(epoch_budget=30).step_limit == 30
+    assert make_plan(trials=None, time_budget_s=60).step_limit is None
+    assert make_plan(scheduler="asha").step_limit is None
 
 
 def test_only_successive_halving_and_freeze_thaw_have_rungs(make_plan):
     assert make_plan(scheduler="asha").rungs == make_plan(scheduler="asha-stop").rungs == make_plan().rungs
     assert make_plan(scheduler="none").rungs == []
     assert make_plan(scheduler="median").rungs == []
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400)]
-)
-def test_durations_are_read(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-5m", "2d", "h"])
-def test_durations_that_cannot_be_meant_are_refused(text):
-    with pytest.raises(UsageError, match=r"--time-budget .*: give"):
-        parse_duration(text)
-
-
-def test_a_duration_of_nothing_is_refused():
-    with pytest.raises(UsageError, match="more than 0"):
-        parse_duration("0m")
 
 
 @pytest.mark.parametrize(

@@ -28,19 +28,19 @@ def test_the_best_epoch_is_the_highest_and_the_first_of_equals():
 
 
 @pytest.mark.parametrize(
-    ("status", "epoch", "diverged", "state"),
+    ("status", "complete", "diverged", "state"),
     [
-        ("PENDING", 0, False, "pending"),
-        ("RUNNING", 1, False, "running"),
-        ("PAUSED", 1, False, "paused"),
-        ("TERMINATED", 1, False, "stopped"),
-        ("TERMINATED", 4, False, "finished"),
-        ("TERMINATED", 2, True, "diverged"),
-        ("ERROR", 2, False, "failed"),
+        ("PENDING", False, False, "pending"),
+        ("RUNNING", False, False, "running"),
+        ("PAUSED", False, False, "paused"),
+        ("TERMINATED", False, False, "stopped"),
+        ("TERMINATED", True, False, "finished"),
+        ("TERMINATED", False, True, "diverged"),
+        ("ERROR", False, False, "failed"),
     ],
 )
-def test_states_are_in_the_users_terms(status, epoch, diverged, state):
-    assert trial_state(status, epoch, 4, diverged) == state
+def test_states_are_in_the_users_terms(status, complete, diverged, state):
+    assert trial_state(status, complete, diverged) == state
 
 
 class FakeTrial(SimpleNamespace):
