@@ -1,23 +1,31 @@
 """Which views of an image members look at: each kept only where it helps the ensemble on `select`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from analysis.calibration import fit_temperature, helps, losses
+from analysis.calibration import fit_temperature, fit_together, helps, losses
 from analysis.candidates import Candidate
 from analysis.inference import candidate_logits
+from analysis.library import calibrated
 from analysis.manifest import View
-from analysis.pooling import pool
+from analysis.pooling import log_scores, pool
 from analysis.views import COUNTS, CROPS, MIRRORED, WHOLE
 from trainable.data.dataset import Dataset
 
 Views = tuple[View, ...]
+TRIED: tuple[View, ...] = (MIRRORED, CROPS)
+"""In this order: what brings most for its time first."""
 
 
 def with_views(
-    members: Sequence[Candidate], weights: Sequence[float], dataset: Dataset, device: torch.device, most: int
+    members: Sequence[Candidate],
+    weights: Sequence[float],
+    dataset: Dataset,
+    device: torch.device,
+    most: int,
+    no_time: Callable[[View, int], str] = lambda _, __: "",
 ) -> tuple[list[Candidate], Views, list[str]]:
     """Try the views one after the other.
 
@@ -27,6 +35,7 @@ def with_views(
         dataset: Where the images are.
         device: Where they are predicted.
         most: Images that may be made of one, at most.
+        no_time: Why a view can't be tried in the time that is left, beside so many images of each; empty if it can.
 
     Returns:
         The members with the mean of their logits over the views that are kept, those views, and a line on each one.
@@ -35,9 +44,9 @@ def with_views(
     views: Views = (WHOLE,)
     logits = np.stack([member.logits for member in members]).astype(np.float32)
     notes = []
-    for view in (MIRRORED, CROPS):
+    for view in TRIED:
         count = sum(COUNTS[name] for name in views)
-        refusal = reason_against(view, members, count, most)
+        refusal = reason_against(view, members, count, most) or no_time(view, count)
         if refusal:
             notes.append(f"{view} views aren't tried: {refusal}")
             continue
@@ -70,5 +79,7 @@ def reason_against(view: str, members: Sequence[Candidate], count: int, most: in
 
 
 def together(logits: np.ndarray, weights: Sequence[float], labels: np.ndarray) -> np.ndarray:
-    """float32 (images, classes): what members with these logits (members, images, classes) say, each calibrated."""
-    return pool(logits, [fit_temperature(each, labels) for each in logits], weights)
+    """float32 (images, classes): what members with these logits (members, images, classes) say, calibrated."""
+    temperatures = [fit_temperature(each, labels) for each in logits]
+    mean = pool(logits, temperatures, weights)
+    return calibrated(log_scores(mean), fit_together(mean, temperatures, weights, labels))

@@ -2,29 +2,35 @@
 
 [bold]python -m analysis.export runs/NAME[/]  writes runs/NAME/ensemble.
 
-[bold]python -m analysis.export runs/NAME --refit --format onnx[/]  trains the members on train and select together, and
-writes one ONNX graph too.
+[bold]python -m analysis.export runs/NAME --refit yes --format onnx[/]  trains the members on train and select together,
+and writes one ONNX graph too.
+
+[bold]python -m analysis.export runs/NAME --time-budget 2m --refit auto[/]  ends in about that time: what doesn't fit is
+left out (soups first, then latest epochs, cropped and mirrored views), and members are trained again only if that fits.
 
 Members, weights, temperatures and views are chosen on the `select` images (see analysis.select). The holdout images are
 looked at once, after that, for the final figures.
 """
 
+import math
 import shlex
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from analysis import select
 from analysis._staging import replaced_folder
+from analysis.deadline import Deadline
 from analysis.experiment import load_experiment, read_facts
 from analysis.home import ExperimentFolder, send_back
 from analysis.manifest import CARD, ENSEMBLE, MANIFEST, MEMBERS, Figures, Gain, Manifest
 from trainable import metrics
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
+from trainable.durations import parse_duration
 from trainable.escape import printable
 
 if TYPE_CHECKING:
@@ -69,8 +75,11 @@ def main(
         bool, typer.Option("--retrain", help="Also choose trials whose weights were deleted, and train those again.")
     ] = False,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Train the members again on train and select, and export those.")
-    ] = False,
+        Literal["auto", "yes", "no"],
+        typer.Option(
+            help="Train the members again on train and select, and export those; auto: if it fits into --time-budget."
+        ),
+    ] = "no",
     half: Annotated[bool, typer.Option("--half", help="Write the weights in half precision: half the size.")] = False,
     format: Annotated[
         list[GraphFormat] | None,
@@ -78,16 +87,24 @@ def main(
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="EXPERIMENT/ensemble")] = None,
     device: select.Device = "auto",
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Leave out what doesn't fit, 90s or 2m say.", show_default="no limit"),
+    ] = None,
 ) -> None:
     """Show the best trials, export, and say what was reached."""
+    deadline = Deadline(math.inf if time_budget is None else parse_duration(time_budget))
     from analysis.tables import trials_table, wide_console
 
     trials = load_experiment(folder)
     wide_console().print(trials_table(trials.head(SHOWN_TRIALS), SHOWN_COLUMNS))
     wanted = select.make_wanted(members, metric, pick, max_params, max_latency_ms, extras, retrain, refit)
-    print_outcome(export(folder, trials, wanted, to or folder / ENSEMBLE, device, half, format or ()))
+    print_outcome(export(folder, trials, wanted, to or folder / ENSEMBLE, device, half, format or (), deadline))
     if to is None:
-        send_back(folder, ENSEMBLE)
+        with deadline.part("copy"):
+            send_back(folder, ENSEMBLE)
+    if deadline.is_limited:
+        print(f"{'time':8} {deadline.summary()}")
 
 
 def export(
@@ -98,8 +115,9 @@ def export(
     device: str = "auto",
     half: bool = False,
     formats: Sequence[str] = (),
+    deadline: Deadline | None = None,
 ) -> Export:
-    """Select an ensemble from the experiment in `folder` and write it to `target`.
+    """Select an ensemble from the experiment in `folder` and write it to `target`, before the deadline if there is one.
 
     An earlier export in `target` is replaced when the new one is complete. UserError where nothing can be exported,
     or the data set is gone or has changed; UsageError where `target` can't be written.
@@ -110,35 +128,42 @@ def export(
     from analysis.selection import select_members
     from trainable.device import choose_device
 
+    deadline = deadline or Deadline()
     check_formats(formats)
     facts, chosen_device = read_facts(folder), choose_device(device)
     own = (MANIFEST, CARD, MEMBERS, EVIDENCE, *FORMATS.values())
     with replaced_folder(target, "--to", MANIFEST, own) as staged, TemporaryDirectory() as scratch:
-        selection = select_members(folder, trials, facts, wanted, Path(scratch), chosen_device)
-        ensemble = stage(folder, selection, staged, wanted.refit, chosen_device)
+        selection = select_members(folder, trials, facts, wanted, Path(scratch), chosen_device, deadline)
+        ensemble = stage(folder, selection, staged, chosen_device, deadline)
         notes = []
-        if half:
-            ensemble, note = halve_members(staged, ensemble, selection.dataset)
-            notes.append(note)
-        notes += write_formats(ensemble, selection.dataset, staged, formats, folder.resolve().name)
-        manifest = write_papers(folder, trials, selection, ensemble, staged, target, wanted.refit, tuple(notes))
+        with deadline.part("formats"):
+            if half:
+                ensemble, note = halve_members(staged, ensemble, selection.dataset)
+                notes.append(note)
+            notes += write_formats(ensemble, selection.dataset, staged, formats, folder.resolve().name)
+        manifest = write_papers(folder, trials, selection, ensemble, staged, target, tuple(notes), deadline)
         data = selection.single.config.data
         test_images = data / "test" if isinstance(data, Path) and data.is_dir() else None
         return Export(manifest, target, test_images if len(selection.dataset.splits.test) else None)
 
 
-def stage(folder: Path, selection: "Selection", staged: Path, refit: bool, device: "torch.device") -> "Ensemble":
+def stage(
+    folder: Path, selection: "Selection", staged: Path, device: "torch.device", deadline: Deadline
+) -> "Ensemble":
     """The selected ensemble with its weights in the folder `staged`."""
     from analysis.members import check_faithful, stage_members
     from analysis.retraining import train_again
     from trainable.files import MODEL
 
-    if refit:
-        folders = train_again(folder, [member.trial for member in selection.members], refit=True)
-        return stage_members(staged, selection, [each / MODEL for each in folders], device)
+    if selection.refit:
+        with deadline.part("refit"):
+            folders = train_again(folder, [member.trial for member in selection.members], refit=True)
+            return stage_members(staged, selection, [each / MODEL for each in folders], device)
     weights = [member.weights for member in selection.members if member.weights]
-    ensemble = stage_members(staged, selection, weights, device)
-    check_faithful(ensemble, selection)
+    with deadline.part("weights"):
+        ensemble = stage_members(staged, selection, weights, device)
+    with deadline.part("faithful check"):
+        check_faithful(ensemble, selection)
     return ensemble
 
 
@@ -149,20 +174,22 @@ def write_papers(
     ensemble: "Ensemble",
     staged: Path,
     target: Path,
-    refit: bool,
     notes: tuple[str, ...],
+    deadline: Deadline,
 ) -> Manifest:
     """What tells of the ensemble in `staged`: its evidence, its card, and its manifest, which is written last."""
     from analysis.card import model_card
     from analysis.evidence import write_evidence
     from analysis.figures import describe, gather_evidence
 
-    evidence = gather_evidence(ensemble, selection)
-    write_evidence(evidence, staged)
-    manifest = describe(folder.resolve().name, ensemble, selection, evidence, refit, notes)
-    card = model_card(manifest, read_facts(folder), trials, selection.single.config, target)
-    (staged / CARD).write_text(card, encoding="utf-8")
-    (staged / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    with deadline.part("holdout"):
+        evidence = gather_evidence(ensemble, selection)
+    with deadline.part("figures"):
+        write_evidence(evidence, staged)
+        manifest = describe(folder.resolve().name, ensemble, selection, evidence, notes)
+        card = model_card(manifest, read_facts(folder), trials, selection.single.config, target)
+        (staged / CARD).write_text(card, encoding="utf-8")
+        (staged / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     return manifest
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from analysis.calibration import figures, fit_temperature, interval
+from analysis.calibration import figures, fit_temperature, fit_together, interval
 from analysis.ensemble import Ensemble
 from analysis.evidence import Evidence, SplitEvidence
 from analysis.front import Choice
@@ -52,12 +52,12 @@ def figures_on_select(selection: Selection, choice: Choice) -> Figures:
     """Of an ensemble of the front, calibrated."""
     picked = selection.library.pick(choice.members)
     mean = np.tensordot(np.array(choice.weights, np.float32), picked.probabilities, axes=1)
-    scores = log_scores(mean)
-    return figures(calibrated(scores, fit_temperature(scores, picked.labels)), picked.labels)
+    temperature = fit_together(mean, picked.temperatures, choice.weights, picked.labels)
+    return figures(calibrated(log_scores(mean), temperature), picked.labels)
 
 
 def describe(
-    experiment: str, ensemble: Ensemble, selection: Selection, evidence: Evidence, refit: bool, notes: tuple[str, ...]
+    experiment: str, ensemble: Ensemble, selection: Selection, evidence: Evidence, notes: tuple[str, ...]
 ) -> Manifest:
     """Everything that ensemble.json says."""
     chosen, holdout = evidence
@@ -85,7 +85,7 @@ def describe(
         single=single,
         gain=gain(together, holdout.single, holdout.labels),
         front=tuple(front_point(selection, choice) for choice in selection.front),
-        refit=refit,
+        refit=selection.refit,
         notes=(*selection.notes, *notes),
         dataset=selection.dataset.cache.fingerprint,
         versions=library_versions(),

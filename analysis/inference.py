@@ -29,6 +29,15 @@ def empty_module(
     return MemberModule(model.to(memory_format=torch.channels_last), normalise, tuple(views)).eval()
 
 
+def load_member(candidate: Candidate, num_classes: int, views: Sequence[str] = (WHOLE,)) -> MemberModule:
+    """The model of a candidate whose weights are there, on the CPU."""
+    assert candidate.weights is not None
+    with WithoutInitialValues():
+        module = empty_module(candidate.config, num_classes, candidate.image_size, views)
+    load_weights(module.model, candidate.weights, candidate.config.arch, MOVE_AWAY)
+    return module
+
+
 def candidate_logits(
     candidate: Candidate,
     dataset: Dataset,
@@ -38,11 +47,7 @@ def candidate_logits(
     views: Sequence[str] = (WHOLE,),
 ) -> np.ndarray:
     """float32 logits (rows, classes) of a candidate whose weights are there; `what` as in `predict_rows`."""
-    assert candidate.weights is not None
-    with WithoutInitialValues():
-        module = empty_module(candidate.config, dataset.num_classes, candidate.image_size, views)
-    load_weights(module.model, candidate.weights, candidate.config.arch, MOVE_AWAY)
-    return predict_rows(module, dataset.cache, rows, device, what)
+    return predict_rows(load_member(candidate, dataset.num_classes, views), dataset.cache, rows, device, what)
 
 
 @torch.inference_mode()

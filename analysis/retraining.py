@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -14,6 +15,14 @@ from trainable.errors import UserError
 from trainable.escape import printable
 from trainable.experiment_lock import hold_experiment
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Refit = Literal["auto", "yes", "no"]
+"""Whether members are trained again on train and select: auto, if that fits into the time that is left."""
+
+RAY_S = 10.0
+"""What Ray takes to start and to end."""
 REASON = "error: "
 """With which a command of ours begins the last line of its stderr where it fails."""
 
@@ -38,6 +47,21 @@ def train_again(folder: Path, trials: Sequence[str], refit: bool) -> list[Path]:
     if missing:
         raise UserError(f"{folder}: {', '.join(missing)} can't be trained again: it ended without a word")
     return [again.folder for again in trainings]
+
+
+def refit_seconds(folder: Path, names: Sequence[str], trials: "DataFrame") -> float:
+    """What a refit of these trials takes, one after the other, as fast as they were trained in the search.
+
+    Args:
+        folder: Of the experiment.
+        names: Those of the trials; of one that is refit already nothing is left to do.
+        trials: As `load_experiment` gives them.
+    """
+    rows = trials.set_index("trial")
+    todo = [again for again in read_trainings(folder, names, refit=True) if again.weights is None]
+    paces = [rows.loc[again.name, "seconds"] / rows.loc[again.name, "epochs"] for again in todo]
+    start = RAY_S if todo and has_ray() else 0.0
+    return start + sum(pace * again.epochs for pace, again in zip(paces, todo, strict=True))
 
 
 def has_ray() -> bool:

@@ -4,7 +4,8 @@
 
 [bold]python -m analysis.select runs/NAME --max-params 30e6 --max-latency-ms 20[/]  within these limits.
 
-Out of bag: of as many members chosen on halves of `select`, on the other halves; lower is better, and it decides.
+Out of bag: of as many members chosen on halves of `select`, on the other halves; lower is better, and it decides. An
+ensemble that is worse there than the best candidate alone, by more than a standard error, isn't exported.
 
 Greedy selection (Caruana et al. 2004) on the `select` images: the holdout images aren't looked at. Candidates are the
 trials' best epochs, their latest epochs and soups (means of weights); then mirrored and cropped views are tried.
@@ -24,6 +25,7 @@ from trainable.escape import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from analysis.retraining import Refit
     from analysis.selection import Selection, Wanted
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -83,7 +85,7 @@ def make_wanted(
     max_latency_ms: float | None,
     extras: bool,
     retrain: bool = False,
-    refit: bool = False,
+    refit: "Refit" = "no",
 ) -> "Wanted":
     """The options as the selection takes them; UsageError for limits below zero."""
     from analysis.front import Limits

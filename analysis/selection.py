@@ -1,25 +1,29 @@
 """From an experiment's trials to the members of an ensemble, with their weights, temperatures and views.
 
 All of it looks at `select` only. Trials, their latest epochs and soups of them are candidates; bagged greedy selection
-votes on them; the best ensemble of each size is weighed; one is picked and calibrated.
+votes on them; the best ensemble of each size is weighed; one is picked, unless the best single candidate is better
+beyond chance, and calibrated. What doesn't fit into the time that is left isn't tried.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from analysis.augmented import Views, with_views
-from analysis.calibration import fit_temperature
+from analysis.augmented import TRIED, Views, with_views
+from analysis.calibration import fit_temperature, fit_together
 from analysis.candidates import Candidate, find_candidates, usable
 from analysis.cost import CostMeter
-from analysis.front import Choice, Limits, best, knee, make_front
+from analysis.deadline import Deadline
+from analysis.front import Choice, Limits, best, knee, make_front, not_worse
 from analysis.greedy import Metric
 from analysis.library import Library, make_library
-from analysis.pooling import log_scores, pool
-from analysis.retraining import train_again
+from analysis.pace import Estimate, Pace, measure_pace
+from analysis.pooling import pool
+from analysis.retraining import Refit, refit_seconds, train_again
 from analysis.snapshots import snapshots
 from analysis.soup import soups
 from analysis.views import COUNTS, WHOLE
@@ -44,7 +48,7 @@ class Wanted(NamedTuple):
     """Whether latest epochs, soups and views are tried."""
     retrain: bool = False
     """Whether trials without weights are candidates, which are trained again where they are picked."""
-    refit: bool = False
+    refit: Refit = "no"
     """Whether the members will be trained again on train and select: then only trials are candidates."""
 
 
@@ -65,6 +69,8 @@ class Selection(NamedTuple):
     dataset: Dataset
     notes: tuple[str, ...]
     """What was tried, and why it was kept or left out, a line each."""
+    refit: bool = False
+    """Whether the members are to be trained again on train and select."""
 
     def probabilities(self) -> np.ndarray:
         """float32 (images, classes) of the ensemble on `select`."""
@@ -72,8 +78,23 @@ class Selection(NamedTuple):
         return pool(logits, self.temperatures, self.choice.weights, self.temperature)
 
 
+def left_out(library: Library, ensemble: Choice, single: Choice) -> str:
+    """Why an ensemble isn't taken."""
+    return (
+        f"an ensemble of {len(ensemble.members)} is left out: on images that didn't choose it, it is worse than "
+        f"{library.candidates[single.members[0]].trial} alone by {ensemble.lag:.1f} standard errors "
+        f"({ensemble.out_of_bag:.4f} and {single.out_of_bag:.4f})"
+    )
+
+
 def select_members(
-    folder: Path, trials: "DataFrame", facts: dict[str, Any], wanted: Wanted, scratch: Path, device: torch.device
+    folder: Path,
+    trials: "DataFrame",
+    facts: dict[str, Any],
+    wanted: Wanted,
+    scratch: Path,
+    device: torch.device,
+    deadline: Deadline | None = None,
 ) -> Selection:
     """Choose an ensemble from the experiment in `folder`.
 
@@ -84,44 +105,50 @@ def select_members(
         wanted: What is asked for.
         scratch: Where the weights of soups are written; they must stay there until they are exported.
         device: Where new logits are computed, and latencies measured.
+        deadline: When the export has to end; by default there is time for everything.
 
     UserError where no trial can be a member, or none is within the limits, or the data set is gone or has changed.
     """
-    found = find_candidates(folder, trials, facts, wanted.retrain)
-    dataset = open_data(found[0], facts["dataset"])
-    labels = dataset.cache.labels[dataset.splits.select]
-    candidates, notes = usable(found, len(labels), dataset.num_classes)
-    library = make_library(candidates, labels)
-    single = candidates[0]
-    if wanted.extras and not wanted.refit:
-        more, said = free_candidates(library.candidates, dataset, scratch, device)
-        library = library.extended(more)
-        notes += said
-    meter = CostMeter(dataset.num_classes, device)
-    front = make_front(library, wanted.metric, wanted.limits, meter.of, single.config.seed)
-    choice = knee(front, len(labels)) if wanted.pick == "knee" else best(front)
-    members = [library.candidates[index] for index in choice.members]
+    deadline = deadline or Deadline()
+    with deadline.part("candidates"):
+        found = find_candidates(folder, trials, facts, wanted.retrain)
+        dataset = open_data(found[0], facts["dataset"])
+        labels = dataset.cache.labels[dataset.splits.select]
+        candidates, notes = usable(found, len(labels), dataset.num_classes)
+        library, single = make_library(candidates, labels), candidates[0]
+        estimate = make_estimate(library.candidates, dataset, device, deadline)
+    pick = partial(picked, wanted=wanted, meter=CostMeter(dataset.num_classes, device), seed=single.config.seed)
+    refit_s, said = plan_refit(folder, trials, wanted.refit, estimate, lambda: pick(library).members)
+    notes += said
+    estimate = estimate._replace(refit_s=refit_s or 0.0)
+    if wanted.extras and refit_s is None:
+        more, said = free_candidates(library.candidates, dataset, scratch, device, estimate, wanted.limits.members)
+        library, notes = library.extended(more), [*notes, *said]
+    with deadline.part("votes"):
+        chosen = pick(library)
+    members, choice, notes = chosen.members, chosen.choice, [*notes, *chosen.notes]
     if wanted.retrain:
         *members, single = retrained(folder, [*members, single])
     views: Views = (WHOLE,)
     if wanted.extras:
-        members, views, said = with_views(
-            members, choice.weights, dataset, device, images_within(wanted.limits.latency_ms, choice)
-        )
+        most, no_time = images_within(wanted.limits.latency_ms, choice), partial(estimate.no_view, members)
+        with deadline.part("views"):
+            members, views, said = with_views(members, choice.weights, dataset, device, most, no_time)
         notes += said
     temperatures = tuple(fit_temperature(member.logits, labels) for member in members)
     together = pool(np.stack([member.logits for member in members]), temperatures, choice.weights)
     return Selection(
         members=tuple(members),
         temperatures=temperatures,
-        temperature=fit_temperature(log_scores(together), labels),
+        temperature=fit_together(together, temperatures, choice.weights, labels),
         views=views,
         single=single,
         library=library,
-        front=tuple(front),
+        front=tuple(chosen.front),
         choice=choice,
         dataset=dataset,
         notes=tuple(notes),
+        refit=refit_s is not None,
     )
 
 
@@ -136,13 +163,80 @@ def open_data(candidate: Candidate, fingerprint: str) -> Dataset:
     return dataset
 
 
+def make_estimate(
+    candidates: Sequence[Candidate], dataset: Dataset, device: torch.device, deadline: Deadline
+) -> Estimate:
+    """What tells whether something fits into the time that is left; measured only where time is limited."""
+    splits, measured = dataset.splits, next((each for each in candidates if each.weights), None)
+    pace = measure_pace(measured, dataset, device) if measured and deadline.is_limited else Pace()
+    return Estimate(deadline, pace, len(splits.train), len(splits.select), len(splits.holdout))
+
+
+class Picked(NamedTuple):
+    """What is picked of a library."""
+
+    front: list[Choice]
+    choice: Choice
+    members: list[Candidate]
+    notes: list[str]
+
+
+def picked(library: Library, wanted: Wanted, meter: CostMeter, seed: int) -> Picked:
+    """The ensemble as it is wanted; the best single candidate, and a line, if the ensemble is worse beyond chance."""
+    front = make_front(library, wanted.metric, wanted.limits, meter.of, seed)
+    ensemble = knee(front, len(library.labels)) if wanted.pick == "knee" else best(front)
+    choice = not_worse(front, ensemble)
+    members = [library.candidates[index] for index in choice.members]
+    return Picked(front, choice, members, [] if choice == ensemble else [left_out(ensemble, choice, members[0])])
+
+
+def left_out(ensemble: Choice, single: Choice, best: Candidate) -> str:
+    """Why an ensemble isn't exported."""
+    return (
+        f"an ensemble of {len(ensemble.members)} is left out: on images that had no say it has "
+        f"{ensemble.out_of_bag:.4f}, {best.trial} alone {single.out_of_bag:.4f}, {ensemble.lag:.1f} standard errors less"
+    )
+
+
+def plan_refit(
+    folder: Path,
+    trials: "DataFrame",
+    asked: Refit,
+    estimate: Estimate,
+    members: Callable[[], Sequence[Candidate]],
+) -> tuple[float | None, list[str]]:
+    """Seconds in which the members are trained again, about; None if they aren't. And a line on what `auto` decided."""
+    if asked == "no":
+        return None, []
+    if asked == "auto" and not estimate.deadline.is_limited:
+        return None, ["no refit: --refit auto needs a --time-budget, to tell whether it fits"]
+    chosen = members()
+    share = (estimate.train + estimate.select) / estimate.train
+    seconds = share * refit_seconds(folder, [each.trial for each in chosen], trials)
+    if asked == "yes":
+        return seconds, []
+    if reason := estimate.refusal(seconds, estimate.required(chosen)):
+        return None, [f"no refit: {reason}"]
+    return seconds, [f"refit: about {seconds:.1f} s, which --time-budget leaves"]
+
+
 def free_candidates(
-    trials: Sequence[Candidate], dataset: Dataset, scratch: Path, device: torch.device
+    trials: Sequence[Candidate], dataset: Dataset, scratch: Path, device: torch.device, estimate: Estimate, members: int
 ) -> tuple[list[Candidate], list[str]]:
-    """What the search gives without further training, from its trials, best first; and a line on each soup."""
-    later = snapshots(trials, dataset, device)
-    made, notes = soups(trials, dataset, scratch, device)
-    return [*later, *made], notes
+    """What the search gives without further training, from its trials, best first; and what was tried, a line each.
+
+    What doesn't fit in beside views of so many members is left out, soups first.
+    """
+    deadline = estimate.deadline
+
+    def refusal(seconds: float) -> str:
+        return estimate.refusal(seconds, estimate.reserved(trials[:members], TRIED))
+
+    with deadline.part("latest epochs"):
+        later, of_later = snapshots(trials, dataset, device, lambda each: refusal(estimate.latest(each)))
+    with deadline.part("soups"):
+        made, of_soups = soups(trials, dataset, scratch, device, lambda each: refusal(estimate.soup(each)))
+    return [*later, *made], [*of_later, *of_soups]
 
 
 def retrained(folder: Path, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -1,7 +1,7 @@
 """Greedy model soups: the mean of the weights of several trials, as one model (Wortsman et al. 2022, recipe 1)."""
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from analysis.calibration import fit_temperature, helps, losses
-from analysis.candidates import MOVE_AWAY, Candidate
+from analysis.candidates import MOVE_AWAY, Candidate, Shape
 from analysis.inference import batches, empty_module, predict_rows
 from analysis.library import calibrated
 from analysis.modules import read_tensors
@@ -22,7 +22,7 @@ from trainable.errors import UserError
 from trainable.training import cpu_weights
 
 INGREDIENTS = 5
-"""Trials of one architecture that a soup is tried with: the best ones."""
+"""Trials of one shape that a soup is tried with: the best ones."""
 STATISTICS_IMAGES = 512
 """Training images from which batch norm takes the statistics of averaged weights."""
 
@@ -40,58 +40,75 @@ class Soup(NamedTuple):
 
 
 def soups(
-    candidates: Sequence[Candidate], dataset: Dataset, folder: Path, device: torch.device
+    candidates: Sequence[Candidate],
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    refusal: Callable[[Sequence[Candidate]], str] = lambda _: "",
 ) -> tuple[list[Candidate], list[str]]:
-    """A soup of each architecture for which it helps, its weights written to `folder`.
+    """A soup of each shape of model for which it helps, its weights written to `folder`.
 
     Args:
         candidates: Best first.
         dataset: Scored on its `select` images.
         folder: Where the soups' weights are written.
         device: Where they are scored.
+        refusal: Why a soup of some candidates can't be tried; empty if it can.
 
     Returns:
-        The soups, and a line for each architecture of which there are several candidates.
+        The soups, and a line for each shape of which there are several candidates.
     """
     found: list[Candidate] = []
     notes: list[str] = []
-    there = [candidate for candidate in candidates if candidate.weights]
-    for arch, group in groupby(sorted(there, key=lambda each: each.config.arch), key=lambda each: each.config.arch):
-        alike, refusals = same_start(list(group))
+    for group in by_shape([candidate for candidate in candidates if candidate.weights]):
+        alike, refusals = same_start(group)
         notes += refusals
-        if len(alike) > 1:
-            soup, note = make_soup(alike[:INGREDIENTS], dataset, folder / f"soup-{arch}.safetensors", device)
-            found += [soup] if soup else []
-            notes.append(note)
+        if len(alike) < 2:
+            continue
+        arch = alike[0].config.arch
+        if reason := refusal(alike[:INGREDIENTS]):
+            notes.append(f"soup of {arch} isn't tried: {reason}")
+            continue
+        soup, note = make_soup(alike[:INGREDIENTS], dataset, free_path(folder / f"soup-{arch}.safetensors"), device)
+        found += [soup] if soup else []
+        notes.append(note)
     return found, notes
 
 
+def by_shape(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """The candidates in groups of one shape each: only tensors of the same shape have a mean."""
+    groups: dict[Shape, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.shape, []).append(candidate)
+    return list(groups.values())
+
+
+def free_path(path: Path) -> Path:
+    """The path, with a number if there is such a file: an architecture may have several shapes."""
+    paths = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
+    return next(each for each in paths if not each.exists())
+
+
 def same_start(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[str]]:
-    """Those that began from the same weights as the first one, and a line that says why each other one didn't.
+    """Those of one shape that began from the same weights as the first one, and a line for each reason against others.
 
     Weights from different starts lie in different basins, and their mean is good for nothing.
     """
     first = start(candidates[0])
     alike = [candidate for candidate in candidates if start(candidate) == first]
-    notes = []
+    others: dict[str, list[str]] = {}
     for other in (candidate for candidate in candidates if start(candidate) != first):
         what = next(name for name in first if start(other)[name] != first[name])
-        notes.append(
-            f"no soup of {candidates[0].trial} and {other.trial}: they began from other weights "
-            f"({what} {first[what]} and {start(other)[what]})"
-        )
-    return alike, notes
+        others.setdefault(f"{what} {first[what]} and {start(other)[what]}", []).append(other.trial)
+    return alike, [
+        f"no soup of {candidates[0].trial} and {', '.join(names)}: they began from other weights ({reason})"
+        for reason, names in others.items()
+    ]
 
 
 def start(candidate: Candidate) -> dict[str, Any]:
-    """What decides the weights that a trial begins with."""
-    config = candidate.config
-    return {
-        "pretrained": str(config.pretrained),
-        "seed": config.seed,
-        "image size": candidate.image_size,
-        "patch size": config.patch_size,
-    }
+    """What decides the weights that a trial of a shape begins with."""
+    return {"pretrained": str(candidate.config.pretrained), "seed": candidate.config.seed}
 
 
 def make_soup(
@@ -115,7 +132,7 @@ def make_soup(
     names = ", ".join(candidates[index].trial for index in soup.taken)
     save_file(soup.weights, path)
     kept, source = soup.logits.astype(np.float16), f"mean of {names}"
-    made = Candidate(path.stem, best.config, best.image_size, path, kept, source)
+    made = best._replace(trial=path.stem, weights=path, logits=kept, source=source, later=None)
     return made, f"soup of {best.config.arch}: the {source}"
 
 
@@ -165,7 +182,7 @@ def with_logits(
 
 
 def read_weights(candidates: Sequence[Candidate]) -> list[Weights]:
-    """The tensors of candidates of one architecture; UserError where some differ in shape."""
+    """The tensors of candidates of one shape; UserError where some differ in shape."""
     found = []
     for candidate in candidates:
         assert candidate.weights is not None

@@ -11,24 +11,26 @@ SMALL_IMAGE = 96
 """Sides in pixels below which ResNets get the small stem and ViTs small patches, unless told otherwise."""
 GROWS_FROM = 64
 """Sides from which training on smaller images first can pay; at 32 px it never did (docs/log.md)."""
+GROWING = "progressive_resize"
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 VITS = ("vit_small", "deit_small")
 SWINS = ("swin_tiny",)
 
 
-def with_geometry(space: Space, image_size: int, cheap: bool) -> Space:
+def with_geometry(space: Space, image_size: int, cheap: bool, grows: bool = True) -> Space:
     """A built-in space with the geometry of its architectures as dimensions behind its own.
 
     Args:
         space: One that has an `arch` choice and no geometry yet.
         image_size: Side of the images in pixels.
         cheap: Whether a search starts with the cheap values, as a short budget wants it.
+        grows: Whether images that grow are a choice.
     """
     there = next((d.values for d in space.dimensions if d.name == "arch" and isinstance(d, Choice)), ())
     added: list[Dimension] = []
     for name, family, values in _choices(image_size):
         among = tuple(arch for arch in there if arch in family)
-        if among and len(values) > 1:
+        if among and len(values) > 1 and (grows or name != GROWING):
             when: Condition | None = None if len(among) == len(there) else {"arch": among}
             added.append(Choice(name=name, values=values, start=values[0 if cheap else -1], when=when))
     return Space(
@@ -46,7 +48,7 @@ def usual_geometry(arch: str, image_size: int) -> dict[str, Any]:
         "stem": "small" if image_size < SMALL_IMAGE else "full",
         "patch_size": usual_patch(image_size),
         "window_size": usual_window(image_size),
-        "progressive_resize": False,
+        GROWING: False,
     }
     return {name: usual[name] for name in names}
 
@@ -75,5 +77,5 @@ def _choices(image_size: int) -> list[tuple[str, tuple[str, ...], tuple[Any, ...
         ("stem", RESNETS, ("full", "small")),
         ("patch_size", VITS, patches),
         ("window_size", SWINS, windows),
-        ("progressive_resize", (*RESNETS, *VITS, *SWINS), sides),
+        (GROWING, (*RESNETS, *VITS, *SWINS), sides),
     ]

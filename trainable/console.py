@@ -18,8 +18,8 @@ INTERRUPTED = 130
 
 
 SPIN = "10000"
-"""Looks at a lock before a thread of OpenMP's sleeps: with GNU's 300,000, two threads train at a thirtieth of their speed
-while a third process wants one of their cores; with these at a third, and as fast as ever alone (docs/log.md)."""
+"""Looks at a lock before a thread of OpenMP's sleeps. With GNU's 300,000, two threads train at a thirtieth of their
+speed if another process wants one of their cores; with these at a third, and as fast as ever alone (docs/log.md)."""
 
 
 def run_app(app: typer.Typer) -> None:

@@ -68,7 +68,7 @@ class PastTrial(NamedTuple):
 
     def own_values(self, plan: SearchPlan) -> dict[str, Any]:
         """What its configuration has of the space, without what all trials share."""
-        shared = {*plan.trial, *LENGTH}
+        shared = {*plan.trial, *LENGTH} - {dimension.name for dimension in plan.space.dimensions}
         return {name: value for name, value in self.config.items() if name not in shared}
 
     def state_in_study(self, steps: int) -> TrialState:

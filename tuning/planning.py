@@ -29,6 +29,7 @@ from trainable.durations import parse_duration
 from trainable.errors import UsageError
 from trainable.pace import Pace
 from trainable.sizes import parse_size
+from tuning.arithmetic import training_gmacs
 from tuning.copies import bring_records_home
 from tuning.data import Source, find_source
 from tuning.first import first_configurations
@@ -46,7 +47,7 @@ from tuning.plan import (
 )
 from tuning.resources import Hardware
 from tuning.storage import find_experiment, read_experiment
-from tuning.time_plan import DOUBT, START_S, Images, LengthOptions, check_time, usual_pace, with_length
+from tuning.time_plan import DOUBT, START_S, Images, LengthOptions, check_time, usual_pace, with_length, with_reserve
 from tuning.tracking import check_mlflow, choose_wandb_mode
 from tuning.warm_start import find_earlier
 
@@ -101,7 +102,7 @@ def new_plan(asked: SimpleNamespace, hardware: Hardware) -> tuple[SearchPlan, So
         space=space,
         trial=shared_settings(asked, source),
         trials=trials,
-        first=first_configurations(space, asked.tries or [], trials, bool(asked.pretrained)),
+        first=chosen_first(asked, space, trials, source),
         epochs=asked.epochs or usual.epochs or USUAL_EPOCHS,
         epoch_budget=asked.epoch_budget,
         time_budget_s=time_budget_s,
@@ -147,7 +148,16 @@ def select_share(asked: SimpleNamespace) -> float | Literal["auto"]:
 def length_options(asked: SimpleNamespace, source: Source) -> LengthOptions:
     """What of the length was asked for; on the digits the usual one, unless a time budget is given."""
     epochs = asked.epochs or (ON_DIGITS.epochs if source.is_digits and not asked.time_budget else None)
-    return LengthOptions(epochs, asked.step_updates, asked.first_rung)
+    return LengthOptions(epochs, asked.step_updates, asked.first_rung, len(asked.tries or []))
+
+
+def chosen_first(asked: SimpleNamespace, space: Space, trials: int | None, source: Source) -> list[dict[str, Any]]:
+    """The user's configurations, then the published ones: with a time budget the cheapest first."""
+    first = first_configurations(space, asked.tries or [], trials, bool(asked.pretrained))
+    side, tries = source.image_size, len(asked.tries or [])
+    if asked.time_budget is None or side is None:
+        return first
+    return first[:tries] + sorted(first[tries:], key=lambda each: training_gmacs(space.fixed | each, side))
 
 
 def timed_plan(plan: SearchPlan, asked: LengthOptions, source: Source, hardware: Hardware) -> SearchPlan:
@@ -224,7 +234,7 @@ def check_budgets(plan: SearchPlan) -> None:
         )
 
 
-def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
+def resumed_plan(asked: SimpleNamespace, hardware: Hardware) -> tuple[SearchPlan, Source]:
     """The plan of the experiment to go on with, with more trials or another time budget where they are given."""
     changes = sorted(
         FLAGS.get(name, f"--{name.replace('_', '-')}") for name in given_options(asked.context) - GIVEN_ANEW
@@ -252,7 +262,7 @@ def resumed_plan(asked: SimpleNamespace) -> tuple[SearchPlan, Source]:
     cache_dir = plan.trial["cache_dir"] and Path(plan.trial["cache_dir"])
     share = plan.trial.get("select_share", SELECT_SHARE)
     source = find_source(plan.trial["data"], plan.trial["image_size"], cache_dir, share)
-    return plan.model_copy(update=changed), source
+    return with_reserve(plan.model_copy(update=changed), images_of(source), hardware.cpus), source
 
 
 def known_plan(asked: SimpleNamespace) -> SearchPlan:
@@ -366,7 +376,7 @@ def choose_space(asked: SimpleNamespace, source: Source, cheap: bool) -> Space:
     if asked.pretrained:
         space = for_pretrained(space)
     elif is_ours and source.image_size is not None:
-        space = with_geometry(space, source.image_size, cheap)
+        space = with_geometry(space, source.image_size, cheap, grows=not asked.progressive_resize)
     if is_ours and source.train_images is not None:
         space = with_batches_up_to(space, max(1, source.train_images // BATCHES_AN_EPOCH))
     try:

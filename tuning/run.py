@@ -128,7 +128,7 @@ def main(
     check_slots(asked)
     hardware, care = find_hardware(), precautions(asked)
     gpus = parse_gpus_per_trial(gpus_per_trial)
-    plan, source = resumed_plan(asked) if resume is not None else new_plan(asked, hardware)
+    plan, source = resumed_plan(asked, hardware) if resume is not None else new_plan(asked, hardware)
     plan, note = cut_to_space(plan)
     slots = None
     if address is None and (gpus is not None or not hardware.gpu_bytes):  # else Ray or a measurement tells
@@ -177,7 +177,7 @@ def run(
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
         check_nodes(plan, slots, facts["dataset"], console)
     if lock is None:
-        plan, slots = measured(plan, slots, length_options(asked, source), facts, console)
+        plan = measured(plan, slots, length_options(asked, source), facts, console)
         lock = open_experiment(plan, facts, asked, console)
     earlier = read_earlier(plan, facts["dataset"])
     if plan.warm_start:
@@ -216,10 +216,10 @@ def fewer_in_time(plan: SearchPlan, source: Source, slots: Slots) -> Slots:
 
 def measured(
     plan: SearchPlan, slots: Slots, asked: LengthOptions, facts: dict[str, Any], console: Console
-) -> tuple[SearchPlan, Slots]:
-    """The plan and the slots after the speed was measured, if the length of a training follows from the time budget."""
+) -> SearchPlan:
+    """The plan after the speed was measured, if the length of a training follows from the time budget."""
     if not plan.first_in_full:
-        return plan, slots
+        return plan
     from tuning.search import measure_in_slot
 
     images = Images(facts["images"]["train"], facts["images"]["holdout"], facts["image_size"])
@@ -228,7 +228,7 @@ def measured(
     check_time(plan, images, pace, used_s)
     plan = with_length(plan, asked, images, pace, used_s, is_measured=True)
     console.print(f"speed: {1 / pace.train:.0f} images/s; {length_text(plan)}", highlight=False, soft_wrap=True)
-    return plan, slots
+    return plan
 
 
 def open_experiment(plan: SearchPlan, facts: dict[str, Any], asked: SimpleNamespace, console: Console) -> FileLock:

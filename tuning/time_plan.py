@@ -72,6 +72,8 @@ class LengthOptions(NamedTuple):
     epochs: float | None = None
     step_updates: int | None = None
     first_rung: int | None = None
+    tries: int = 0
+    """So many of the first configurations are the user's."""
 
 
 def first_configuration(plan: SearchPlan) -> dict[str, Any]:
@@ -113,7 +115,20 @@ def with_length(
     length = choose(plan, asked, per_epoch, pace.train * batch, training_seconds(plan, used_s))
     gmacs = training_gmacs(first_configuration(plan), images.side)
     work = Work(images.side, pace.train * images.train * length.epochs / length.steps / gmacs, is_measured)
-    return plan.model_copy(update=_length_fields(plan, asked, length) | {"work": work})
+    plan = plan.model_copy(update=_length_fields(plan, asked, length) | {"work": work})
+    return plan.model_copy(update={"first": reachable(plan, max(1, asked.tries), training_seconds(plan, used_s))})
+
+
+def reachable(plan: SearchPlan, kept: int, training_s: float) -> list[dict[str, Any]]:
+    """Of the configurations to be tried first those that can be trained in full; the first `kept` in any case."""
+    return plan.first[:kept] + [each for each in plan.first[kept:] if full_seconds(plan, each) <= training_s]
+
+
+def full_seconds(plan: SearchPlan, config: dict[str, Any]) -> float:
+    """Of a training of full length in a slot, as far as `plan.work` tells; 0 if it doesn't."""
+    if plan.work is None:
+        return 0.0
+    return plan.work.seconds * plan.length * training_gmacs(plan.trial_settings | config, plan.work.image_size)
 
 
 def _length_fields(plan: SearchPlan, asked: LengthOptions, length: Length) -> dict[str, Any]:
@@ -150,6 +165,13 @@ def choose(plan: SearchPlan, asked: LengthOptions, per_epoch: int, update_s: flo
 def batch_of(plan: SearchPlan, images: Images) -> int:
     """Images an update of the first configuration."""
     return min(first_configuration(plan).get("batch_size", 128), images.train)
+
+
+def with_reserve(plan: SearchPlan, images: Images | None, cores: float) -> SearchPlan:
+    """The plan of a search that continues, with what its time budget keeps back for the end; see `with_length`."""
+    if images is None:
+        return plan
+    return plan.model_copy(update={"reserve_s": reserve_seconds(plan, images, usual_pace(plan, images, cores))})
 
 
 def reserve_seconds(plan: SearchPlan, images: Images, pace: Pace) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search_spaces import Dimension, Space, SpaceError, contains
+from search_spaces import Dimension, Space, SpaceError, contains, usual_geometry
 from search_spaces.space import admits, applies
 from trainable import metrics
 from trainable.errors import UsageError, UserError
@@ -100,12 +100,18 @@ def _trials(folder: Path, plan: SearchPlan, dataset: str) -> list[Earlier]:
         if metrics.SCORE in record and metrics.EPOCH in record and "config" in record:
             curves.setdefault(record["trial_name"], {})[metrics.step_of(record)] = metrics.rank_score(record)
             configs[record["trial_name"]] = record["config"]
-    fitting = {name: _fitting(config, plan.space) for name, config in configs.items()}
+    side = old.work.image_size if old.work else old.trial.get("image_size")
+    fitting = {name: _fitting(_with_geometry(config, side), plan.space) for name, config in configs.items()}
     return [
         Earlier(f"{folder.name}/{name}", config, curves[name], compares)
         for name, config in fitting.items()
         if config is not None
     ]
+
+
+def _with_geometry(config: dict[str, Any], image_size: int | None) -> dict[str, Any]:
+    """The configuration with the geometry that it had without naming it, if the images' side is known."""
+    return config if image_size is None else usual_geometry(str(config.get("arch")), image_size) | config
 
 
 def _shared(plan: SearchPlan) -> dict[str, Any]:

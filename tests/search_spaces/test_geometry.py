@@ -23,7 +23,11 @@ from trainable import architectures
 GEOMETRY = ("stem", "patch_size", "window_size", "progressive_resize")
 
 
-@given(st.sampled_from(["resnet", "vit", "deit", "swin", "all"]), st.sampled_from([32, 48, 64, 96, 128, 224]), st.integers())
+@given(
+    st.sampled_from(["resnet", "vit", "deit", "swin", "all"]),
+    st.sampled_from([32, 48, 64, 96, 128, 224]),
+    st.integers(),
+)
 def test_every_configuration_has_just_the_geometry_of_its_architecture(name, image_size, seed):
     space = with_geometry(get_space(name), image_size, cheap=bool(seed % 2))
     config = sample(space, random.Random(seed))

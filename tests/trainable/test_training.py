@@ -508,7 +508,9 @@ def test_a_length_in_parts_of_an_epoch_ends_its_schedule_there(build) -> None:
     assert not metrics.is_complete(training.history[-2], training.config.model_dump())
 
 
-def test_past_the_deadline_a_step_ends_with_its_update_and_is_scored_and_can_be_continued(build, tmp_path: Path) -> None:
+def test_past_the_deadline_a_step_ends_with_its_update_and_is_scored_and_can_be_continued(
+    build, tmp_path: Path
+) -> None:
     values = {"batch_size": 8, "steps": 2}
     undisturbed, cut, continued = build(**values), build(**values), build(**values)
     cut.run_step()

@@ -26,7 +26,9 @@ PER_EPOCH, UPDATE_S, TRAINING_S = st.integers(1, 5000), st.floats(1e-3, 30), st.
 
 
 @given(PER_EPOCH, UPDATE_S, TRAINING_S)
-def test_the_first_training_ends_within_its_share_of_the_time_and_is_no_longer_than_pays(per_epoch, update_s, training_s):
+def test_the_first_training_ends_within_its_share_of_the_time_and_is_no_longer_than_pays(
+    per_epoch, update_s, training_s
+):
     length = choose_length(per_epoch, update_s, training_s)
     updates = max(1, round(length.epochs * per_epoch))
     assert updates == 1 or updates * update_s <= SHARE_OF_FIRST * training_s * (1 + 1e-9)

@@ -193,6 +193,33 @@ def test_a_resumed_search_keeps_its_plan(folder, searched):
     assert "a resumed search can have more" in fewer.stderr
 
 
+def test_a_time_budget_is_a_deadline_for_everything_and_sets_the_length(folder, colour_folder):
+    budget_s, started = 45, time.monotonic()
+    timed = run(
+        folder, "--space", "tiny.toml", "--data", colour_folder, "--time-budget", f"{budget_s}s", "--name", "timed"
+    )  # fmt: skip
+    took = time.monotonic() - started
+    assert timed.returncode == 0, timed.stderr
+    assert took <= 1.05 * budget_s + 10
+    assert "00:00 left" not in timed.stdout
+    assert (folder / "runs/timed/ensemble/ensemble.json").exists()
+    assert (folder / "runs/timed/report/index.html").exists()
+    plan = json.loads((folder / "runs/timed/experiment.json").read_text())["plan"]
+    assert plan["first_in_full"]
+    assert plan["reserve_s"] > 0
+    records = read_records(folder / "runs/timed")
+    assert max(record["step"] for record in records if record["trial_name"].startswith("0001")) == plan["steps"]
+    assert all(record["epoch"] <= plan["epochs"] for record in records)
+
+
+def test_a_users_space_with_a_stem_for_a_vit_is_refused(folder, tmp_path, colour_folder):
+    space = tmp_path / "stem.toml"
+    space.write_text('name = "stem"\n[fixed]\narch = "vit_small"\nstem = "small"\n')
+    wrong = run(folder, "--space", space, "--data", colour_folder)
+    assert wrong.returncode == 2
+    assert re.search(r"error: space stem: vit_small has no stem, only resnet18, .* have", wrong.stderr)
+
+
 def test_a_search_whose_trials_all_fail_says_where_to_look(folder, tmp_path, colour_folder):
     space = tmp_path / "wrong.toml"
     space.write_text('name = "wrong"\n[fixed]\narch = "test_resnet"\nattn_drop_rate = 0.1\n')
@@ -234,14 +261,19 @@ def test_trials_that_fail_alike_end_the_search_which_goes_on_once_that_is_mended
         (["--set", "arch=resnet"], r"--set: .*arch.*swin_tiny"),
         (["--set", "drop_rate=0:1.5"], r"drop_rate = 1\.5: .*less than 1"),
         (["--trials", "0"], r"'--trials': .*greater than or equal to 1"),
-        (["--epochs", "0"], r"'--epochs': .*greater than or equal to 1"),
+        (["--epochs", "0"], r"'--epochs': .*greater than or equal to 0"),
         (["--epocs", "3"], r"No such option: --epocs"),
         (["--time-budget", "soon"], r"--time-budget soon: give a duration"),
         (["--gpus-per-trial", "1"], r"--gpus-per-trial 1: there is no GPU here"),
         (["--gpus-per-trial", "1.5"], r"--gpus-per-trial 1\.5: above 1"),
         (["--concurrent", "999"], r"--concurrent 999: only"),
         (["--reduction-factor", "1"], r"--reduction-factor 1: must be above 1"),
-        (["--first-rung", "9", "--epochs", "3"], r"--first-rung 9: is beyond --epochs 3"),
+        (["--first-rung", "9", "--epochs", "3"], r"--first-rung 9: is beyond the 3 steps of --epochs 3"),
+        (["--select-share", "0"], r"--select-share 0: some images have to decide .*between 0 and 1"),
+        (["--select-share", "1"], r"--select-share 1: some images have to decide .*between 0 and 1"),
+        (["--time-budget", "5s"], r"--time-budget 00:05: start, export and report take .*; give \d\d:\d\d or more"),
+        (["--step-updates", "9999"], r"--step-updates 9999: a full training has \d+ updates"),
+        (["--space", "vit", "--set", "stem=small"], r"--set: .*does not search 'stem'"),
         (["--first-rung", "2", "--scheduler", "none"], r"--first-rung: --scheduler none doesn't use it"),
         (["--reduction-factor", "3", "--scheduler", "median"], r"--reduction-factor: --scheduler median doesn't"),
         (["--epoch-budget", "3"], r"--epoch-budget 3: is less than one training of --epochs 4"),

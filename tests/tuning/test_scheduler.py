@@ -20,7 +20,13 @@ from tuning.scheduler import Known, make_scheduler, refill
 
 
 def record(epoch: int, top1: float, timestamp: int = 0) -> dict:
-    return {metrics.EPOCH: epoch, metrics.STEP: epoch, metrics.SCORE: top1, "training_iteration": epoch, "timestamp": timestamp}
+    return {
+        metrics.EPOCH: epoch,
+        metrics.STEP: epoch,
+        metrics.SCORE: top1,
+        "training_iteration": epoch,
+        "timestamp": timestamp,
+    }
 
 
 def past(key: str, *records: dict) -> PastTrial:

@@ -36,7 +36,9 @@ def plan(tmp_path) -> SearchPlan:
 
 
 def test_the_length_follows_from_the_budget_and_the_first_runs_in_full(plan):
-    short, long = (with_length(plan.model_copy(update={"time_budget_s": s}), LengthOptions(), IMAGES, PACE) for s in (300, 3600))
+    short, long = (
+        with_length(plan.model_copy(update={"time_budget_s": s}), LengthOptions(), IMAGES, PACE) for s in (300, 3600)
+    )
     assert short.epochs < long.epochs <= 30
     assert short.first_in_full
     assert short.rungs[-1] == short.length
@@ -51,7 +53,10 @@ def test_an_asked_length_stays_and_nothing_runs_in_full_before_others(plan):
 
 def test_a_slower_machine_gets_a_shorter_training(plan):
     slow = PACE._replace(train=3 * PACE.train)
-    assert with_length(plan, LengthOptions(), IMAGES, slow).epochs < with_length(plan, LengthOptions(), IMAGES, PACE).epochs
+    assert (
+        with_length(plan, LengthOptions(), IMAGES, slow).epochs
+        < with_length(plan, LengthOptions(), IMAGES, PACE).epochs
+    )
 
 
 def test_what_a_step_costs_is_known_from_the_pace(plan):
