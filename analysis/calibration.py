@@ -53,7 +53,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, applied: float = 1.0) -> float:
-    """The most probable temperature, given that softmax(logits / temperature) gave the labels; logits (images, classes).
+    """The most probable temperature, given that softmax(logits / temperature) gave the labels.
 
     Logarithms of probabilities are logits too. Of few images each label is held for a little uncertain (Platt 1999,
     section 2.2): else the temperature would fall to its bound where all guesses happen to be right.
@@ -61,8 +61,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, applied: float = 1.0
     Args:
         logits: (images, classes).
         labels: (images,).
-        applied: What the logits have been divided by already, on the word of the same images: prior and bounds are those
-            of the product, so that a second fit doesn't undo what the first one owed to the prior.
+        applied: What the logits have been divided by already, on the word of the same images: prior and bounds are
+            those of the product, so that a second fit doesn't undo what the first one owed to the prior.
     """
     step = -(-len(labels) // FIT_IMAGES)
     scores = np.asarray(logits[::step], dtype=np.float32)
@@ -98,7 +98,9 @@ def most_probable(loss: Callable[[float], float], images: int, applied: float = 
     return math.exp(minimize_scalar(whole_loss, bounds=bounds, method="bounded", options={"xatol": 5e-3}).x)
 
 
-def fit_together(mean: np.ndarray, temperatures: Sequence[float], weights: Sequence[float], labels: np.ndarray) -> float:
+def fit_together(
+    mean: np.ndarray, temperatures: Sequence[float] | np.ndarray, weights: Sequence[float], labels: np.ndarray
+) -> float:
     """The temperature of an ensemble, from the mean (images, classes) of its members' calibrated probabilities.
 
     The members' temperatures count as applied, in their geometric mean. Of a single member nothing is left to do.

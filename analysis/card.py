@@ -173,11 +173,12 @@ def licence_text(config: TrialConfig, archs: Iterable[str]) -> str:
 def search_text(facts: dict[str, Any], trials: "DataFrame") -> str:
     """The plan, how its trials ended, and what they took."""
     plan = facts["plan"]
+    epochs = f"{trials['epochs'].sum():,.1f}".removesuffix(".0")
     states = ", ".join(f"{number} {state}" for state, number in trials["state"].value_counts().items())
     return (
-        f"Space {markdown_text(plan['space']['name'])}, {len(trials)} trials ({states}) of at most {plan['epochs']} "
+        f"Space {markdown_text(plan['space']['name'])}, {len(trials)} trials ({states}) of at most {plan['epochs']:g} "
         f"epochs, scheduler {plan['scheduler']}, sampler {plan['sampler']}, seed {plan['seed']}: "
-        f"{trials['epochs'].sum():,} epochs, {trials['seconds'].sum() / 3600:.2f} hours of training.\n\n"
+        f"{epochs} epochs, {trials['seconds'].sum() / 3600:.2f} hours of training.\n\n"
         f"    {printable(shlex.join(facts['command']))}\n\n"
         f"Code: commit {facts['git_commit'] or 'unknown'}."
     )

@@ -176,7 +176,7 @@ def split_names(
 ) -> tuple[NDArray[np.str_], str | None]:
     """The split of each image, and why the search couldn't make these splits."""
     try:
-        rows, refused = make_splits(labels, published, classes, seed), None
+        rows, refused = make_splits(labels, published, classes, seed, "auto"), None  # as a search does
     except UserError as error:
         train, val, test = (np.flatnonzero(published == part) for part in (TRAIN, VAL, TEST))
         rows, refused = Splits(train, np.array([], np.int64), val, test), str(error)

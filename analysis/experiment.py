@@ -30,7 +30,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 
 EXPERIMENT = "experiment.json"
 PARAMS, RESULTS, ERROR = "params.json", "result.json", "failure.txt"
-"""A trial's files: its configuration, one record an epoch, and why it failed for good, written by the search."""
+"""A trial's files: its configuration, one record a step, and why it failed for good, written by the search."""
 
 State = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
 """`stopped` ended before its full length; `unfinished` runs, waits to be promoted, or was interrupted."""
@@ -110,9 +110,9 @@ class TrialFiles(NamedTuple):
 def load_experiment(folder: Path | str) -> "DataFrame":
     """One row a trial, best first: by best_select_top1, then the lower select_loss, then the name.
 
-    Columns: trial, state (see `State`), epochs (done), best_epoch, and best_select_top1, select_top5, select_loss at
-    that epoch (NaN where none was scored), seconds (training and evaluation), has_weights (those of the best epoch
-    exist), checkpoint (the newest complete one, or None), and one for each configuration value that varies.
+    Columns: trial, state (see `State`), epochs (done, maybe a fraction), best_epoch, and best_select_top1, select_top5,
+    select_loss at that epoch (NaN where none was scored), seconds (training and evaluation), has_weights (those of the
+    best epoch exist), checkpoint (the newest complete one, or None), and one for each configuration value that varies.
     UsageError where `folder` is no experiment, UserError where it has no trial yet.
     """
     return trials_frame(read_trials(Path(folder)))
@@ -177,7 +177,7 @@ def trial_row(trial: TrialFiles) -> dict[str, Any]:
 
 
 def state_of(records: list[dict[str, Any]], config: dict[str, Any], failed: bool) -> State:
-    """How a trial with these epoch records stands."""
+    """How a trial with these records stands."""
     if failed:
         return "failed"
     if not records:
@@ -185,15 +185,15 @@ def state_of(records: list[dict[str, Any]], config: dict[str, Any], failed: bool
     last = records[-1]
     if last[metrics.DIVERGED]:
         return "diverged"
-    if last[metrics.EPOCH] >= config.get("epochs", math.inf):
+    if metrics.is_complete(last, config):
         return "finished"
     return "stopped" if last.get("done") else "unfinished"
 
 
 def read_epochs(path: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
-    """The trial's epoch records in order; of an epoch that was run again after a crash, the last.
+    """The trial's records in order, one a step; of a step that was run again after a crash, the last.
 
-    A crash may have left half a line with the next record behind it: the checkpoint has such epochs too.
+    A crash may have left half a line with the next record behind it: the checkpoint has such steps too.
     """
     records = {record[metrics.EPOCH]: record for record in (checkpoint.record["epochs"] if checkpoint else [])}
     try:

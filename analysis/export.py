@@ -31,6 +31,7 @@ from analysis.manifest import CARD, ENSEMBLE, MANIFEST, MEMBERS, Figures, Gain, 
 from trainable import metrics
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.durations import parse_duration
+from trainable.errors import UserError
 from trainable.escape import printable
 
 if TYPE_CHECKING:
@@ -96,9 +97,11 @@ def main(
     deadline = Deadline(math.inf if time_budget is None else parse_duration(time_budget))
     from analysis.tables import trials_table, wide_console
 
-    trials = load_experiment(folder)
+    with deadline.part("trials"):
+        trials = load_experiment(folder)
     wide_console().print(trials_table(trials.head(SHOWN_TRIALS), SHOWN_COLUMNS))
-    wanted = select.make_wanted(members, metric, pick, max_params, max_latency_ms, extras, retrain, refit)
+    with deadline.part("imports"):  # torch's, above all
+        wanted = select.make_wanted(members, metric, pick, max_params, max_latency_ms, extras, retrain, refit)
     print_outcome(export(folder, trials, wanted, to or folder / ENSEMBLE, device, half, format or (), deadline))
     if to is None:
         with deadline.part("copy"):
@@ -122,19 +125,23 @@ def export(
     An earlier export in `target` is replaced when the new one is complete. UserError where nothing can be exported,
     or the data set is gone or has changed; UsageError where `target` can't be written.
     """
-    from analysis.evidence import EVIDENCE
-    from analysis.formats import FORMATS, check_formats, write_formats
-    from analysis.members import halve_members
-    from analysis.selection import select_members
-    from trainable.device import choose_device
-
     deadline = deadline or Deadline()
+    with deadline.part("imports"):
+        from analysis.evidence import EVIDENCE
+        from analysis.formats import FORMATS, check_formats, write_formats
+        from analysis.members import halve_members
+        from analysis.selection import select_members
+        from trainable.device import choose_device
+
     check_formats(formats)
     facts, chosen_device = read_facts(folder), choose_device(device)
     own = (MANIFEST, CARD, MEMBERS, EVIDENCE, *FORMATS.values())
     with replaced_folder(target, "--to", MANIFEST, own) as staged, TemporaryDirectory() as scratch:
         selection = select_members(folder, trials, facts, wanted, Path(scratch), chosen_device, deadline)
-        ensemble = stage(folder, selection, staged, chosen_device, deadline)
+        if selection.refit:
+            with deadline.part("refit"):
+                selection = refitted(folder, selection, wanted.refit)
+        ensemble = stage(selection, staged, chosen_device, deadline)
         notes = []
         with deadline.part("formats"):
             if half:
@@ -147,23 +154,31 @@ def export(
         return Export(manifest, target, test_images if len(selection.dataset.splits.test) else None)
 
 
-def stage(
-    folder: Path, selection: "Selection", staged: Path, device: "torch.device", deadline: Deadline
-) -> "Ensemble":
-    """The selected ensemble with its weights in the folder `staged`."""
-    from analysis.members import check_faithful, stage_members
+def refitted(folder: Path, selection: "Selection", asked: str) -> "Selection":
+    """The selection with weights that were trained on train and select; as it was, with a line, if `auto` can't."""
     from analysis.retraining import train_again
     from trainable.files import MODEL
 
-    if selection.refit:
-        with deadline.part("refit"):
-            folders = train_again(folder, [member.trial for member in selection.members], refit=True)
-            return stage_members(staged, selection, [each / MODEL for each in folders], device)
+    try:
+        folders = train_again(folder, [member.trial for member in selection.members], refit=True)
+    except UserError as error:
+        if asked == "yes":
+            raise
+        return selection._replace(refit=False, notes=(*selection.notes, f"no refit: {error}"))
+    members = [member._replace(weights=each / MODEL) for member, each in zip(selection.members, folders, strict=True)]
+    return selection._replace(members=tuple(members))
+
+
+def stage(selection: "Selection", staged: Path, device: "torch.device", deadline: Deadline) -> "Ensemble":
+    """The selected ensemble with its weights in the folder `staged`."""
+    from analysis.members import check_faithful, stage_members
+
     weights = [member.weights for member in selection.members if member.weights]
     with deadline.part("weights"):
         ensemble = stage_members(staged, selection, weights, device)
-    with deadline.part("faithful check"):
-        check_faithful(ensemble, selection)
+    if not selection.refit:  # what is trained on more images predicts otherwise
+        with deadline.part("faithful check"):
+            check_faithful(ensemble, selection)
     return ensemble
 
 

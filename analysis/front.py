@@ -96,7 +96,9 @@ def unseen_badness(library: Library, members: Sequence[int], ballot: Ballot, met
     return image_badness(calibrated(log_scores(mean[ballot.others]), temperature), labels[ballot.others], metric)
 
 
-def standard_errors_behind(badness: Sequence[np.ndarray], other: Sequence[np.ndarray], given: Sequence[Ballot]) -> float:
+def standard_errors_behind(
+    badness: Sequence[np.ndarray], other: Sequence[np.ndarray], given: Sequence[Ballot]
+) -> float:
     """How far badness is above another, in standard errors of the mean difference; 0 where the images can't tell.
 
     Both are those of the images without a say in each ballot. An image counts once, with its mean over the ballots.

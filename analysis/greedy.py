@@ -82,12 +82,6 @@ def ranking(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
     return np.argsort(badness(probabilities, labels, "top1"), kind="stable").tolist()
 
 
-def mean_badness(probabilities: np.ndarray, weights: Sequence[float], labels: np.ndarray, metric: Metric) -> float:
-    """Badness of the mean of probabilities (models, images, classes) with these weights."""
-    mean = np.tensordot(np.array(weights, np.float32), probabilities, axes=1)
-    return float(image_badness(mean, labels, metric).mean())
-
-
 def image_badness(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
     """Badness of one model's or ensemble's probabilities (images, classes) for each image, (images,)."""
     loss = losses(probabilities, labels)
@@ -115,9 +109,7 @@ def _of_truth(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return probabilities[:, np.arange(len(labels)), labels]
 
 
-def shares(
-    seen: np.ndarray, labels: np.ndarray, metric: Metric, alone: np.ndarray, against: np.ndarray
-) -> np.ndarray:
+def shares(seen: np.ndarray, labels: np.ndarray, metric: Metric, alone: np.ndarray, against: np.ndarray) -> np.ndarray:
     """Share (models,) of each model in the mean that greedy selection takes.
 
     `seen` is what `badness` looks at, `alone` (models,) the badness of each model by itself with its handicap, and

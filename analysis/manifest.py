@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 2
 
 EXPORT_AGAIN = "export it again: python -m analysis.export runs/NAME"
 
-REBUILD: Final = {"arch", "patch_size"}
+REBUILD: Final = {"arch", "stem", "patch_size", "window_size"}
 """Fields of TrialConfig that decide the shape of a model; its rates do nothing in prediction."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -69,7 +69,7 @@ def member_model(member: Candidate, temperature: float, folder: Path, file: str,
     return MemberModel(
         trial=member.trial,
         file=file,
-        config=member.config.model_dump(mode="json", include=REBUILD),
+        config=member.config.model_dump(mode="json", include=REBUILD, exclude_none=True),
         mean=mean,
         std=std,
         image_size=member.image_size,

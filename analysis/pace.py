@@ -14,6 +14,8 @@ from analysis.views import COUNTS
 from trainable.data.dataset import Dataset
 from trainable.training import EVAL_BATCH
 
+MEASURED = 64
+"""Images of `select` that are timed."""
 INTERVAL_S, INTERVALS = 2e-5, 4
 """Seconds an image that a bootstrap interval takes; the figures on holdout have one a member, and so many more."""
 
@@ -34,14 +36,14 @@ class Pace(NamedTuple):
 
 
 def measure_pace(candidate: Candidate, dataset: Dataset, device: torch.device) -> Pace:
-    """From a candidate's first batch of `select`, after one image that lets the device get ready."""
+    """From some images of `select` through a candidate, after a first one that lets the device get ready."""
     began = time.perf_counter()
     module = load_member(candidate, dataset.num_classes)
     loaded = time.perf_counter()
-    rows = dataset.splits.select[:EVAL_BATCH]
+    rows = dataset.splits.select[:MEASURED]
     predict_rows(module, dataset.cache, rows[:1], device, "first image")
     ready = time.perf_counter()
-    predict_rows(module, dataset.cache, rows, device, "first batch")
+    predict_rows(module, dataset.cache, rows, device, "first images")
     image_s = (time.perf_counter() - ready) / len(rows)
     return Pace(loaded - began, image_s, image_s / candidate.image_s if candidate.image_s else 0.0)
 
@@ -51,6 +53,8 @@ class Estimate(NamedTuple):
 
     deadline: Deadline
     pace: Pace
+    single: Candidate
+    """The best trial, which is looked at on holdout too."""
     train: int
     select: int
     holdout: int
@@ -62,10 +66,10 @@ class Estimate(NamedTuple):
         """Seconds of what is never left out: the members' check, and the figures on holdout.
 
         Args:
-            members: Of the ensemble; the first one stands for the best single trial too.
+            members: Of the ensemble.
             count: How many images are made of one.
         """
-        single = self.pace.seconds(members[0], self.holdout)
+        single = self.pace.seconds(self.single, self.holdout)
         intervals = (len(members) + INTERVALS) * self.holdout * INTERVAL_S
         return self._predicted(members, count * self._final_images()) + single + intervals + self.refit_s
 
@@ -81,9 +85,9 @@ class Estimate(NamedTuple):
             seconds += more if self.deadline.fits(seconds + more) else 0.0
         return seconds
 
-    def latest(self, candidate: Candidate) -> float:
-        """Seconds to score a trial's latest epoch."""
-        return self._predicted([candidate], self.select)
+    def latest(self, candidates: Sequence[Candidate]) -> float:
+        """Seconds to score the latest epochs of trials."""
+        return self._predicted(candidates, self.select)
 
     def soup(self, candidates: Sequence[Candidate]) -> float:
         """Seconds to try the soup of these candidates."""
@@ -91,8 +95,10 @@ class Estimate(NamedTuple):
 
     def refusal(self, seconds: float, reserved: float) -> str:
         """Why there is no time for a part beside what is reserved; empty if there is."""
-        if self.deadline.fits(seconds + reserved):
-            return ""
+        return "" if self.deadline.fits(seconds + reserved) else self.shortage(seconds, reserved)
+
+    def shortage(self, seconds: float, reserved: float) -> str:
+        """What a part would take, and what is left for it."""
         left = max(0.0, self.deadline.left() / CAUTION - reserved)
         return f"it would take about {seconds:.1f} s, and --time-budget leaves {left:.1f} s"
 

@@ -57,11 +57,10 @@ def refit_seconds(folder: Path, names: Sequence[str], trials: "DataFrame") -> fl
         names: Those of the trials; of one that is refit already nothing is left to do.
         trials: As `load_experiment` gives them.
     """
-    rows = trials.set_index("trial")
+    paces = dict(zip(trials["trial"], trials["seconds"] / trials["epochs"], strict=True))
     todo = [again for again in read_trainings(folder, names, refit=True) if again.weights is None]
-    paces = [rows.loc[again.name, "seconds"] / rows.loc[again.name, "epochs"] for again in todo]
     start = RAY_S if todo and has_ray() else 0.0
-    return start + sum(pace * again.epochs for pace, again in zip(paces, todo, strict=True))
+    return start + sum(paces[again.name] * again.epochs for again in todo)
 
 
 def has_ray() -> bool:

@@ -78,15 +78,6 @@ class Selection(NamedTuple):
         return pool(logits, self.temperatures, self.choice.weights, self.temperature)
 
 
-def left_out(library: Library, ensemble: Choice, single: Choice) -> str:
-    """Why an ensemble isn't taken."""
-    return (
-        f"an ensemble of {len(ensemble.members)} is left out: on images that didn't choose it, it is worse than "
-        f"{library.candidates[single.members[0]].trial} alone by {ensemble.lag:.1f} standard errors "
-        f"({ensemble.out_of_bag:.4f} and {single.out_of_bag:.4f})"
-    )
-
-
 def select_members(
     folder: Path,
     trials: "DataFrame",
@@ -116,7 +107,7 @@ def select_members(
         labels = dataset.cache.labels[dataset.splits.select]
         candidates, notes = usable(found, len(labels), dataset.num_classes)
         library, single = make_library(candidates, labels), candidates[0]
-        estimate = make_estimate(library.candidates, dataset, device, deadline)
+        estimate = make_estimate(single, library.candidates, dataset, device, deadline)
     pick = partial(picked, wanted=wanted, meter=CostMeter(dataset.num_classes, device), seed=single.config.seed)
     refit_s, said = plan_refit(folder, trials, wanted.refit, estimate, lambda: pick(library).members)
     notes += said
@@ -164,12 +155,12 @@ def open_data(candidate: Candidate, fingerprint: str) -> Dataset:
 
 
 def make_estimate(
-    candidates: Sequence[Candidate], dataset: Dataset, device: torch.device, deadline: Deadline
+    single: Candidate, candidates: Sequence[Candidate], dataset: Dataset, device: torch.device, deadline: Deadline
 ) -> Estimate:
     """What tells whether something fits into the time that is left; measured only where time is limited."""
     splits, measured = dataset.splits, next((each for each in candidates if each.weights), None)
     pace = measure_pace(measured, dataset, device) if measured and deadline.is_limited else Pace()
-    return Estimate(deadline, pace, len(splits.train), len(splits.select), len(splits.holdout))
+    return Estimate(deadline, pace, single, len(splits.train), len(splits.select), len(splits.holdout))
 
 
 class Picked(NamedTuple):
@@ -194,7 +185,7 @@ def left_out(ensemble: Choice, single: Choice, best: Candidate) -> str:
     """Why an ensemble isn't exported."""
     return (
         f"an ensemble of {len(ensemble.members)} is left out: on images that had no say it has "
-        f"{ensemble.out_of_bag:.4f}, {best.trial} alone {single.out_of_bag:.4f}, {ensemble.lag:.1f} standard errors less"
+        f"{ensemble.out_of_bag:.4f}, {best.trial} alone {single.out_of_bag:.4f} ({ensemble.lag:.1f} standard errors)"
     )
 
 
@@ -215,7 +206,7 @@ def plan_refit(
     seconds = share * refit_seconds(folder, [each.trial for each in chosen], trials)
     if asked == "yes":
         return seconds, []
-    if reason := estimate.refusal(seconds, estimate.required(chosen)):
+    if seconds > 0 and (reason := estimate.refusal(seconds, estimate.required(chosen))):
         return None, [f"no refit: {reason}"]
     return seconds, [f"refit: about {seconds:.1f} s, which --time-budget leaves"]
 
@@ -227,16 +218,21 @@ def free_candidates(
 
     What doesn't fit in beside views of so many members is left out, soups first.
     """
-    deadline = estimate.deadline
 
-    def refusal(seconds: float) -> str:
-        return estimate.refusal(seconds, estimate.reserved(trials[:members], TRIED))
+    def reserved() -> float:
+        return estimate.reserved(trials[:members], TRIED)
 
-    with deadline.part("latest epochs"):
-        later, of_later = snapshots(trials, dataset, device, lambda each: refusal(estimate.latest(each)))
-    with deadline.part("soups"):
-        made, of_soups = soups(trials, dataset, scratch, device, lambda each: refusal(estimate.soup(each)))
-    return [*later, *made], [*of_later, *of_soups]
+    with estimate.deadline.part("latest epochs"):
+        later, without = snapshots(
+            trials, dataset, device, lambda each: estimate.deadline.fits(estimate.latest([each]) + reserved())
+        )
+    names, shortage = ", ".join(each.trial for each in without), estimate.shortage(estimate.latest(without), reserved())
+    notes = [f"latest epochs of {names} aren't tried: {shortage}"] if without else []
+    with estimate.deadline.part("soups"):
+        made, said = soups(
+            trials, dataset, scratch, device, lambda each: estimate.refusal(estimate.soup(each), reserved())
+        )
+    return [*later, *made], [*notes, *said]
 
 
 def retrained(folder: Path, candidates: Sequence[Candidate]) -> list[Candidate]:

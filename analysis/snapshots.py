@@ -20,22 +20,21 @@ def snapshots(
     candidates: Sequence[Candidate],
     dataset: Dataset,
     device: torch.device,
-    refusal: Callable[[Candidate], str] = lambda _: "",
-) -> tuple[list[Candidate], list[str]]:
-    """The latest epochs of the best of `candidates` (best first), where weights of more than one epoch are there.
+    fits: Callable[[Candidate], bool] = lambda _: True,
+) -> tuple[list[Candidate], list[Candidate]]:
+    """The latest epochs of the best of `candidates` (best first), if weights of more than one epoch are there.
 
-    Also a line on those that `refusal` gives a reason against.
+    Also the candidates whose latest epochs would have been scored, had `fits` said that there is time.
     """
-    found, refused, reason = [], [], ""
+    found, left_out = [], []
     for candidate in candidates[:TRIALS]:
         if candidate.later is None:
             continue
-        if against := refusal(candidate):
-            refused.append(candidate.trial)
-            reason = reason or against
-        else:
+        if fits(candidate):
             found.append(snapshot(candidate, candidate.later, dataset, device))
-    return found, [f"latest epochs of {', '.join(refused)} aren't tried: {reason}"] if refused else []
+        else:
+            left_out.append(candidate)
+    return found, left_out
 
 
 def snapshot(candidate: Candidate, path: Path, dataset: Dataset, device: torch.device) -> Candidate:

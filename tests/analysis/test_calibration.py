@@ -1,19 +1,34 @@
 """Calibration against torchmetrics and scikit-learn, and temperatures against what they are to find."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.metrics import log_loss, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from analysis.calibration import figures, fit_temperature, helps, interval, losses, reliability
+from analysis.calibration import (
+    COLDEST,
+    HOTTEST,
+    figures,
+    fit_temperature,
+    fit_together,
+    helps,
+    interval,
+    losses,
+    most_probable,
+    reliability,
+)
 from analysis.library import calibrated
+from analysis.pooling import pool
 
 CLASSES = 7
+LABELS = np.arange(12) % 3
 
 
 def sample(
@@ -69,6 +84,72 @@ def test_few_images_that_are_all_right_do_not_make_the_ensemble_certain() -> Non
     logits = np.eye(10)[labels] * 4.0
     confidence = calibrated(logits, fit_temperature(logits, labels)).max(axis=1)
     assert 0.97 < confidence.min() < 0.995
+
+
+EXTREME = arrays(np.float16, (12, 3), elements=st.floats(-500, 500, width=16))
+"""Logits of twelve images, which may be all right, all wrong, or not tell at all."""
+
+
+@settings(deadline=None, max_examples=100)
+@given(EXTREME, st.sampled_from([0.25, 0.7, 1.0, 3.0]))
+def test_no_temperature_leaves_its_bounds_nor_does_what_is_divided_by_in_all(
+    logits: np.ndarray, applied: float
+) -> None:
+    found = fit_temperature(logits, LABELS, applied)
+    assert COLDEST <= found * applied <= HOTTEST
+
+
+def mean_loss(logits: np.ndarray, temperature: float) -> float:
+    return float(losses(calibrated(logits, temperature), LABELS).mean())
+
+
+@settings(deadline=None, max_examples=100)
+@given(arrays(np.float16, (12, 3), elements=st.floats(-20, 20, width=16)))
+def test_with_more_copies_of_the_same_images_the_temperature_leaves_1_for_the_likeliest(logits: np.ndarray) -> None:
+    temperatures = np.geomspace(COLDEST, HOTTEST, 400)
+    likeliest = math.log(temperatures[np.argmin([mean_loss(logits, each) for each in temperatures])])
+    found = [math.log(most_probable(lambda each: mean_loss(logits, each), images)) for images in (1, 4, 12, 60, 10**5)]
+    side = math.copysign(1, likeliest)
+    assert all(side * before <= side * after + 0.02 for before, after in pairwise([0, *found]))
+    assert all(abs(each) <= abs(likeliest) + 0.02 for each in found)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.4, 3))
+def test_of_many_images_the_temperature_is_that_of_maximum_likelihood(seed: int, true_temperature: float) -> None:
+    logits, labels = sample(seed, 2000, true_temperature)
+    temperatures = np.geomspace(COLDEST, HOTTEST, 400)
+    likeliest = temperatures[np.argmin([losses(calibrated(logits, each), labels).mean() for each in temperatures])]
+    assert fit_temperature(logits, labels) == pytest.approx(likeliest, rel=0.03)
+
+
+@pytest.mark.parametrize(("label", "low", "high"), [(0, 0.7, 0.9), (1, 1.2, 1.8)])
+def test_few_images_that_are_all_right_or_all_wrong_move_the_temperature_only_a_little(
+    label: int, low: float, high: float
+) -> None:
+    logits = np.tile([1.0, 0.0, 0.0], (4, 1))
+    assert low < fit_temperature(logits, np.full(4, label)) < high
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10**6), st.sampled_from([6, 12, 65]), st.floats(0.3, 4), st.integers(2, 4))
+def test_an_ensemble_of_the_same_model_several_times_is_as_sure_as_the_model(
+    seed: int, images: int, true_temperature: float, members: int
+) -> None:
+    logits, labels = sample(seed, images, true_temperature)
+    temperatures, weights = [fit_temperature(logits, labels)] * members, [1 / members] * members
+    mean = pool(np.stack([logits] * members), temperatures, weights)
+    assert fit_together(mean, temperatures, weights, labels) == pytest.approx(1, rel=0.02)
+
+
+def test_one_member_needs_no_second_temperature_and_different_ones_do() -> None:
+    logits, labels = sample(0, 400)
+    assert fit_together(calibrated(logits, 1.0), [1.3], [1.0], labels) == 1.0
+    other = logits + np.random.default_rng(1).normal(0, 3, logits.shape)
+    both = np.stack([logits, other])
+    temperatures = [fit_temperature(each, labels) for each in both]
+    mean = pool(both, temperatures, [0.5, 0.5])
+    assert fit_together(mean, temperatures, [0.5, 0.5], labels) < 0.95  # a mean of probabilities is too flat
 
 
 def test_of_many_images_a_part_is_enough() -> None:

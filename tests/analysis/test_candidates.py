@@ -1,6 +1,7 @@
 """Kept predictions that aren't the logits they should be: refused in one line, and no pickle is read."""
 
 import io
+import json
 import os
 import pickle
 import shutil
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from analysis import candidates
-from analysis.candidates import find_candidates, read_logits
+from analysis.candidates import evaluation_seconds, find_candidates, read_logits
 from analysis.experiment import load_experiment, read_facts
+from trainable import metrics
 from trainable.errors import UserError
 
 
@@ -125,6 +127,30 @@ def test_the_best_trials_come_first_and_those_without_weights_only_if_wanted(exp
     assert [each.trial for each in find_candidates(folder, trials, facts)] == names[1:]
     found = find_candidates(folder, trials, facts, without_weights=True)
     assert [(each.trial, each.weights is None) for each in found] == [(names[0], True), (names[1], False)]
+
+
+def test_a_candidate_says_how_long_its_trial_was_trained_and_how_fast_it_was_scored(
+    experiment: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(experiment, tmp_path / "tiny")
+    for path in folder.glob("*/checkpoint_000001/trial.json"):
+        content = json.loads(path.read_text())
+        for record, seconds in zip(content["epochs"], (9.0, 3.0), strict=True):
+            record[metrics.SECONDS_EVAL] = seconds
+        content["epochs"][1][metrics.EPOCH] = 1.75
+        content["best_epoch"] = 1.75
+        path.write_text(json.dumps(content))
+        best = path.with_name("best.safetensors")
+        best.unlink(missing_ok=True)
+    for candidate in find_candidates(folder, load_experiment(folder), read_facts(folder)):
+        assert (candidate.trained, candidate.image_s) == (1.75, 0.5)  # six images
+        assert candidate.weights is not None
+        assert candidate.weights.name == "model.safetensors"  # of the best epoch, a fraction
+
+
+def test_records_that_do_not_say_how_fast_they_were_scored_count_as_unknown() -> None:
+    assert evaluation_seconds([{metrics.EPOCH: 1}]) == 0
+    assert evaluation_seconds([]) == 0
 
 
 @pytest.mark.parametrize("limit", ["LIBRARY", "LIBRARY_BYTES"])

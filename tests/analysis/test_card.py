@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from analysis.card import licence_text, markdown, markdown_text
+from analysis.card import licence_text, markdown, markdown_text, search_text
 from trainable.config import TrialConfig
 
 
@@ -40,3 +41,15 @@ def test_a_cell_cannot_leave_its_column_or_its_row() -> None:
 def test_the_licence_is_that_of_the_weights_that_training_began_with(pretrained: bool | Path, text: str) -> None:
     config = TrialConfig(data=Path("x"), pretrained=pretrained)
     assert text in licence_text(config, ["swin_tiny", "resnet18", "swin_tiny"])
+
+
+@pytest.mark.parametrize(
+    ("full", "epochs", "text"),
+    [(2.5, [2.5, 0.25], "of at most 2.5 epochs,"), (8, [1200, 34], "of at most 8 epochs,")],
+)
+def test_epochs_are_told_in_fractions_only_where_they_are(full: float, epochs: list[float], text: str) -> None:
+    plan = {"space": {"name": "tiny"}, "epochs": full, "scheduler": "asha", "sampler": "tpe", "seed": 0}
+    trials = pd.DataFrame({"state": "finished", "epochs": epochs, "seconds": 1.0})
+    told = search_text({"plan": plan, "command": ["run.py"], "git_commit": None}, trials)
+    assert text in told
+    assert (": 2.8 epochs, " if full == 2.5 else ": 1,234 epochs, ") in told

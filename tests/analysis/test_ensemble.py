@@ -97,6 +97,8 @@ def test_images_of_another_size_or_type_are_refused(two_sizes: Ensemble, images:
         {"arch": "resnet18", "drop_rate": 0.3, "drop_path_rate": 0.2},
         {"arch": "vit_small", "patch_size": 8, "attn_drop_rate": 0.1, "drop_path_rate": 0.2},
         {"arch": "deit_small", "drop_rate": 0.3},
+        {"arch": "resnet18", "stem": "full"},
+        {"arch": "swin_tiny", "window_size": 2},
         {"arch": "swin_tiny", "drop_rate": 0.3, "attn_drop_rate": 0.1, "drop_path_rate": 0.2},
     ],
 )

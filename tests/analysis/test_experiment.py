@@ -84,6 +84,33 @@ def test_a_trial_has_the_state_that_its_last_record_tells(
     assert load_experiment(folder).iloc[0]["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [
+        ({"epoch": 2.5, "step": 10, "done": True}, "finished"),
+        ({"epoch": 2.25, "step": 9, "done": True}, "stopped"),
+        ({"epoch": 2.4, "step": 9.6, "done": False}, "unfinished"),
+    ],
+)
+def test_a_trial_of_steps_is_finished_at_the_last_one(
+    write_trial: WriteTrial, record: Record, last: dict[str, Any], state: str
+) -> None:
+    records = [record(0.25, step=1), record(**last)]
+    row = load_experiment(write_trial("a", records, epochs=2.5, steps=10).parent).iloc[0]
+    assert (row["state"], row["epochs"]) == (state, last["epoch"])
+
+
+def test_fractions_of_epochs_are_shown_short_and_whole_ones_as_whole(
+    write_trial: WriteTrial, record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trial("a", [record(1 / 3, 0.9, step=1)])
+    folder = write_trial("b", [record(4, 0.5, step=12)]).parent
+    main(folder, csv=None, top=None)
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[2] == "0.333"
+    assert second.split()[2] == "4"
+
+
 def test_a_trial_has_failed_once_the_search_has_given_it_up(write_trial: WriteTrial, record: Record) -> None:
     trial = write_trial("a", [record(1)])
     (trial / "error.txt").write_text("Ray's traceback, which a trial that was tried again has too")

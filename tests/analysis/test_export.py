@@ -1,6 +1,7 @@
 """The export: what it holds, that its figures are true, and that it replaces an earlier one wholly or not at all."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import analysis.retraining
 from analysis import load_ensemble
 from analysis._staging import replaced_folder
 from analysis.calibration import figures
+from analysis.deadline import Deadline
 from analysis.evidence import read_evidence
 from analysis.experiment import load_experiment
 from analysis.export import Export, export, main, print_outcome
@@ -38,9 +40,9 @@ def own_experiment(experiment: Path, tmp_path: Path) -> Path:
 
 
 def export_all(folder: Path, target: Path, most: int = 2, **options: Any) -> Export:
-    wanted = Wanted(Limits(members=most), pick="best", refit=options.get("refit", False), extras=False)
-    half = options.get("half", False)
-    return export(folder, load_experiment(folder), wanted, target, device="cpu", half=half)
+    wanted = Wanted(Limits(members=most), pick="best", refit=options.get("refit", "no"), extras=False)
+    half, deadline = options.get("half", False), options.get("deadline")
+    return export(folder, load_experiment(folder), wanted, target, device="cpu", half=half, deadline=deadline)
 
 
 def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -165,7 +167,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_refit_members_are_trained_on_select_too(experiment: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(experiment, tmp_path / "tiny")
     before = export_all(folder, tmp_path / "before")
-    after = export_all(folder, tmp_path / "after", refit=True)
+    after = export_all(folder, tmp_path / "after", refit="yes")
     assert after.manifest.refit
     assert after.manifest.select == before.manifest.select
     for member in after.manifest.members:
@@ -174,6 +176,22 @@ def test_refit_members_are_trained_on_select_too(experiment: Path, tmp_path: Pat
         assert all(torch.equal(weights[name], refit[name]) for name in refit)
     assert "trained again on train and select" in (after.folder / "README.md").read_text()
     assert load_ensemble(after.folder)
+    again = export_all(folder, tmp_path / "again", refit="auto", deadline=Deadline(0.01))
+    assert again.manifest.refit  # for there is nothing left to train
+    assert not export_all(folder, tmp_path / "none", refit="auto").manifest.refit
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_refit_that_fails_ends_the_export_only_if_it_was_asked_for(own_experiment: Path, tmp_path: Path) -> None:
+    for path in own_experiment.glob("*/checkpoint_000001/trial.json"):
+        change_json(path, lambda trial: trial["config"].update(lr=1e30, clip_grad=None))
+    with pytest.raises(UserError, match=r"trainings failed: 000.*: trained again, its loss diverged"):
+        export_all(own_experiment, tmp_path / "asked", refit="yes")
+    manifest = export_all(own_experiment, tmp_path / "auto", refit="auto", deadline=Deadline(10_000)).manifest
+    assert not manifest.refit
+    assert manifest.notes[-1].startswith("no refit: ")
+    assert "its loss diverged" in manifest.notes[-1]
+    assert "trained again on train and select" not in (tmp_path / "auto" / "README.md").read_text()
 
 
 def test_logits_that_are_no_numbers_leave_their_trial_out(own_experiment: Path, tmp_path: Path) -> None:
@@ -355,6 +373,38 @@ def test_the_command_shows_the_best_trials_first(own_experiment: Path, capsys: p
     assert [line.split()[0] for line in lines[1:3]] == list(load_experiment(own_experiment)["trial"])
     assert f"ensemble {own_experiment}/ensemble" in lines
     assert read_manifest(own_experiment / "ensemble")
+
+
+def test_with_a_time_budget_the_command_says_where_the_time_went(
+    own_experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(own_experiment, members=2, device="cpu", time_budget="1h")
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"time     [\d.]+ s of 3600 s: trials [\d.]+, imports [\d.]+, candidates [\d.]+, latest epochs [\d.]+, "
+        r"soups [\d.]+, votes [\d.]+, views [\d.]+, weights [\d.]+, faithful check [\d.]+, formats [\d.]+, "
+        r"holdout [\d.]+, figures [\d.]+, copy [\d.]+, rest [\d.]+",
+        lines[-1],
+    )
+    main(own_experiment, members=2, device="cpu", extras=False)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("predict")
+
+
+def test_a_budget_that_is_too_short_leaves_out_what_may_be_and_exports_the_rest(
+    own_experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(own_experiment, members=2, device="cpu", time_budget="0.01s", refit="auto")
+    out = capsys.readouterr().out
+    for left_out in ("no refit: it", "mirrored views aren't tried: it", "crops views aren't tried: it"):
+        assert f"tried    {left_out} would take about " in out
+    manifest = read_manifest(own_experiment / "ensemble")
+    assert manifest.holdout.images == 18
+    assert (manifest.refit, manifest.views) == (False, ("whole",))
+
+
+def test_a_budget_that_is_no_duration_is_refused(own_experiment: Path) -> None:
+    with pytest.raises(UsageError, match="--time-budget soon: give a duration such as 30m"):
+        main(own_experiment, time_budget="soon")
 
 
 def test_the_card_tells_figures_data_search_use_and_limits(exported: Export, images: Path) -> None:

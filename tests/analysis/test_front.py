@@ -11,8 +11,21 @@ from hypothesis import strategies as st
 
 from analysis.candidates import Candidate
 from analysis.cost import Cost
-from analysis.front import Choice, Limits, best, knee, make_front, most_that_fit, total, weights_of
-from analysis.greedy import WORTH
+from analysis.front import (
+    CHANCE,
+    Choice,
+    Limits,
+    best,
+    knee,
+    make_front,
+    most_that_fit,
+    not_worse,
+    standard_errors_behind,
+    total,
+    unseen_badness,
+    weights_of,
+)
+from analysis.greedy import WORTH, Ballot, ballots
 from analysis.library import Library, make_library
 from trainable.config import TrialConfig
 from trainable.errors import UserError
@@ -111,6 +124,84 @@ def test_where_the_images_cannot_tell_whether_there_is_a_gain_the_knee_is_the_la
 def test_the_best_is_the_one_with_the_best_score_and_of_equals_the_largest() -> None:
     front = [point(1, 0.5), point(2, 0.4), point(3, 0.4), point(4, 0.45)]
     assert best(front) == front[2]
+
+
+def test_the_front_says_how_far_each_ensemble_is_behind_the_single_candidate(library: Library) -> None:
+    front = make_front(library, "log-loss", Limits(6), cost_of, seed=0)
+    assert front[0].lag == 0
+    assert front[-1].lag < -2  # the mean of six equals is better, beyond chance
+
+
+def ballot(others: list[int], shares: Sequence[float] = (1.0,)) -> Ballot:
+    half = np.setdiff1d(np.arange(IMAGES), others)
+    return Ballot(np.array(shares), np.zeros(len(shares)), half, np.array(others))
+
+
+def test_standard_errors_count_each_image_once_with_its_mean_over_the_ballots() -> None:
+    given_here = [ballot([0, 1, 2]), ballot([1, 2, 3])]
+    losses = [np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])]
+    zeros = [np.zeros(3)] * 2
+    means = np.array([1.0, 3.0, 4.0, 6.0])
+    expected = means.mean() / (means.std(ddof=1) / 2)
+    assert standard_errors_behind(losses, zeros, given_here) == pytest.approx(expected)
+    assert standard_errors_behind(zeros, losses, given_here) == pytest.approx(-expected)
+
+
+def test_without_any_spread_the_sign_decides() -> None:
+    one, zero = [np.ones(2)], [np.zeros(2)]
+    assert standard_errors_behind(zero, zero, [ballot([0, 1])]) == 0
+    assert standard_errors_behind(one, zero, [ballot([0, 1])]) == np.inf
+    assert standard_errors_behind(zero, one, [ballot([0, 1])]) == -np.inf
+    assert standard_errors_behind([np.ones(1)], [np.zeros(1)], [ballot([0])]) == 0  # one image tells nothing
+
+
+def test_out_of_bag_the_ensemble_is_calibrated_by_the_images_that_chose_it(library: Library) -> None:
+    (first, *_) = ballots(library.probabilities, library.labels, "log-loss", seed=0)
+    changed = library.labels.copy()
+    changed[first.others] = (changed[first.others] + 1) % CLASSES
+    members = np.flatnonzero(first.shares).tolist()
+    assert len(members) > 1
+    seen, other = (
+        unseen_badness(each, members, first, "log-loss") for each in (library, library._replace(labels=changed))
+    )
+    mean = np.tensordot(np.array(weights_of(first.shares, members)), library.probabilities[members], axes=1)
+    plain = -np.log(mean[first.others, library.labels[first.others]])
+    assert seen.mean() < plain.mean()  # the mean of calibrated members is too flat
+    right = [np.exp(-each) for each in (seen, other)]
+    assert (right[0] + right[1] <= 1 + 1e-6).all()  # two classes of one distribution: other labels changed no T
+
+
+def test_an_ensemble_that_is_worse_than_the_single_candidate_beyond_chance_is_not_taken() -> None:
+    alone = point(1, 0.5)
+    worse, unclear = (point(3, 0.6)._replace(lag=lag) for lag in (CHANCE + 0.1, CHANCE - 0.1))
+    assert not_worse([alone, worse], worse) == alone
+    assert not_worse([alone, unclear], unclear) == unclear
+    assert not_worse([alone], alone) == alone
+
+
+def weak_and_strong(images: int, seed: int) -> tuple[list[Candidate], np.ndarray]:
+    """One trial that is right about most images and was trained in full, and eleven that hardly learned anything."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(images) % CLASSES)
+    candidates = []
+    for index in range(12):
+        logits = generator.normal(0, 1, (images, CLASSES))
+        logits[np.arange(images), labels] += 2.5 if index == 0 else 0.5
+        config = TrialConfig(data=Path("x"), arch="test_resnet")
+        trained = 8.0 if index == 0 else 1.0
+        entry = Candidate(f"a{index}", config, 32, Path("w"), logits.astype(np.float16), trained=trained)
+        candidates.append(entry)
+    return candidates, labels
+
+
+def test_weak_trials_hardly_ever_join_though_twelve_images_cannot_speak_against_them() -> None:
+    joined = 0
+    for seed in range(20):
+        library = make_library(*weak_and_strong(12, seed))
+        front = make_front(library, "log-loss", Limits(5), lambda _: Cost(1, 1.0), seed=0)
+        members = not_worse(front, knee(front, 12)).members
+        joined += any(library.candidates[index].trained < 8 for index in members)
+    assert joined <= 1
 
 
 def test_only_candidates_that_are_chosen_are_measured_where_there_is_no_limit(library: Library) -> None:

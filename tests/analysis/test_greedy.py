@@ -1,5 +1,6 @@
 """Greedy selection on arrays: its invariants, and what pure noise may and may not do."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from analysis.calibration import losses
-from analysis.greedy import BAGS, LIKELY, Metric, badness, ballots, mean_badness, ranking, scored
+from analysis.greedy import BAGS, LIKELY, Metric, badness, ballots, handicaps, image_badness, ranking, scored
 from analysis.greedy import shares as greedy_shares
 from analysis.library import calibrated
 
@@ -24,9 +25,17 @@ SHARES = st.lists(st.floats(0.1, 1), min_size=MODELS, max_size=MODELS).map(
 METRICS = st.sampled_from(["log-loss", "top1"])
 
 
-def shares(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> np.ndarray:
+def shares(
+    probabilities: np.ndarray, labels: np.ndarray, metric: Metric, trained: Sequence[float] | None = None
+) -> np.ndarray:
     seen = scored(probabilities, labels, metric)
-    return greedy_shares(seen, labels, metric, badness(seen, labels, metric))
+    against = handicaps(trained or [1.0] * len(seen))
+    return greedy_shares(seen, labels, metric, badness(seen, labels, metric) + against / len(labels), against)
+
+
+def mean_badness(probabilities: np.ndarray, weights: Sequence[float], labels: np.ndarray, metric: Metric) -> float:
+    mean = np.tensordot(np.array(weights, np.float32), probabilities, axes=1)
+    return float(image_badness(mean, labels, metric).mean())
 
 
 FEW = settings(deadline=None, max_examples=40)
@@ -57,7 +66,8 @@ def test_ballots_are_distributions_from_halves_and_fixed_by_the_seed(
     assert len(found) == BAGS
     for ballot, again in zip(found, ballots(probabilities, LABELS, metric, seed), strict=True):
         assert ballot.shares.sum() == pytest.approx(1)
-        assert len(set(ballot.others.tolist())) == IMAGES // 2
+        assert sorted([*ballot.half, *ballot.others]) == list(range(IMAGES))
+        assert len(ballot.others) == IMAGES // 2
         np.testing.assert_array_equal(ballot.shares, again.shares)
         np.testing.assert_array_equal(ballot.others, again.others)
 
@@ -110,6 +120,31 @@ def test_models_that_few_images_cannot_tell_apart_share_the_vote_and_many_images
     assert few.tolist() == [0.5, 0.5]
     many = [np.tile(each, (100, 1)) for each in (better, worse)]
     assert shares(np.stack(many), np.tile(LABELS, 100), "log-loss").tolist() == [1, 0]
+
+
+def test_a_trial_that_was_hardly_trained_needs_images_that_speak_for_it() -> None:
+    alike = np.stack([guesses(np.arange(10)), guesses(np.arange(1, 11))])
+    assert shares(alike, LABELS, "log-loss").tolist() == [0.5, 0.5]
+    assert shares(alike, LABELS, "log-loss", trained=[8, 4]).tolist() == [0.5, 0.5]
+    assert shares(alike, LABELS, "log-loss", trained=[10, 1]).tolist() == [1, 0]
+    many = [np.tile(each, (100, 1)) for each in (guesses(np.arange(9)), guesses(np.arange(12), 0.99))]
+    assert shares(np.stack(many), np.tile(LABELS, 100), "log-loss", trained=[64, 1]).tolist() == [0, 1]
+
+
+@FEW
+@given(st.lists(st.floats(0.01, 1000), min_size=1, max_size=5))
+def test_the_handicap_is_a_nat_for_each_halving_of_the_longest_training(trained: list[float]) -> None:
+    found = handicaps(trained)
+    assert found.min() == 0
+    assert (max(trained) / 2**found).tolist() == pytest.approx(trained)
+
+
+@pytest.mark.parametrize("metric", ["log-loss", "top1"])
+def test_the_handicap_holds_in_every_ballot_and_for_the_model_that_is_best_alone(metric: Metric) -> None:
+    alike = np.stack([guesses(np.arange(10)), guesses(np.arange(1, 11))])
+    for ballot in ballots(alike, LABELS, metric, seed=0, trained=[1000, 1]):
+        assert ballot.shares.tolist() == [1, 0]
+        assert ballot.alone.argmin() == 0
 
 
 def test_members_of_pure_noise_look_good_on_select_and_stay_at_chance_on_holdout() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from analysis import retraining
 from analysis._checkpoints import Checkpoint
 from analysis.experiment import load_experiment
-from analysis.retraining import has_ray, train_again
+from analysis.retraining import has_ray, refit_seconds, train_again
 from analysis.verification import verify
 from trainable.again import retrained_weights
 from trainable.errors import UsageError, UserError
@@ -102,6 +103,23 @@ def test_the_experiments_table_and_its_verification_take_no_notice_of_these_fold
     after = load_experiment(pruned), verify(pruned)
     assert after[0].equals(before[0])
     assert after[1] == before[1]
+
+
+def test_a_refit_takes_as_long_as_the_trial_would_have_in_full(pruned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = pd.DataFrame({"trial": [SECOND, FIRST], "seconds": [30.0, 8.0], "epochs": [1.5, 2]})
+    monkeypatch.setattr(retraining, "has_ray", lambda: False)
+    assert refit_seconds(pruned, [FIRST], trials) == pytest.approx(8)
+    assert refit_seconds(pruned, [FIRST, SECOND], trials) == pytest.approx(8 + 40)
+    monkeypatch.setattr(retraining, "has_ray", lambda: True)
+    assert refit_seconds(pruned, [FIRST], trials) == pytest.approx(8 + retraining.RAY_S)
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_what_is_refit_already_takes_no_time(pruned: Path) -> None:
+    train_again(pruned, [FIRST], refit=True)
+    trials = load_experiment(pruned)
+    assert refit_seconds(pruned, [FIRST], trials) == 0
+    assert refit_seconds(pruned, [FIRST, SECOND], trials) > 0
 
 
 @pytest.mark.usefixtures("without_ray")

@@ -1,20 +1,31 @@
 """The whole selection on a real experiment: determined by it, on `select` alone, within what was asked."""
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from analysis.calibration import figures, losses
+from analysis import front, retraining
+from analysis.augmented import TRIED
+from analysis.calibration import figures, fit_together, losses
+from analysis.candidates import LATEST_EPOCH, Candidate, find_candidates
+from analysis.deadline import CAUTION, Deadline
 from analysis.experiment import load_experiment, read_facts
 from analysis.figures import figures_on_select
 from analysis.front import Limits
-from analysis.selection import Selection, Wanted, select_members
+from analysis.pace import Estimate, Pace
+from analysis.pooling import pool
+from analysis.retraining import Refit
+from analysis.selection import Selection, Wanted, free_candidates, plan_refit, select_members
+from trainable.config import TrialConfig
+from trainable.data.dataset import Dataset
 from trainable.errors import UserError
 
 CPU = torch.device("cpu")
+SINGLE = Candidate("x", TrialConfig(data=Path("x")), 32, None, np.zeros((1, 2)))
 
 
 def chosen(folder: Path, scratch: Path, wanted: Wanted) -> Selection:
@@ -63,6 +74,121 @@ def test_without_extras_members_are_the_trials_as_their_training_left_them(exper
 def test_six_images_cannot_tell_so_the_knee_is_the_largest(experiment: Path, tmp_path: Path) -> None:
     knee = chosen(experiment, tmp_path, Wanted(Limits(members=4)))
     assert knee.choice == knee.front[-1]
+
+
+def test_an_ensemble_that_is_worse_than_one_trial_beyond_chance_is_left_out_and_named(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "standard_errors_behind", lambda *_: 2.5)
+    alone = chosen(experiment, tmp_path, Wanted(Limits(members=4), extras=False))
+    assert len(alone.front) > 1
+    assert alone.choice == alone.front[0]
+    assert [member.trial for member in alone.members] == [alone.library.candidates[0].trial]
+    (note,) = alone.notes
+    assert note.startswith("an ensemble of 2 is left out: on images that had no say it has ")
+    assert note.endswith(" (2.5 standard errors)")
+
+
+def test_a_single_member_has_one_temperature_and_an_ensemble_one_more(experiment: Path, tmp_path: Path) -> None:
+    alone = chosen(experiment, tmp_path, Wanted(Limits(members=1), extras=False))
+    assert alone.temperature == 1
+    assert alone.temperatures == (alone.library.temperatures[0],)
+    both = chosen(experiment, tmp_path, Wanted(Limits(members=2), extras=False))
+    mean = pool(np.stack([each.logits for each in both.members]), both.temperatures, both.choice.weights)
+    labels = both.library.labels
+    assert both.temperature == fit_together(mean, both.temperatures, both.choice.weights, labels) != 1
+
+
+def ended(seconds: float = 1.0) -> Deadline:
+    return Deadline(seconds, started=time.monotonic() - 100)
+
+
+def test_past_the_deadline_the_ensemble_is_chosen_without_extras_which_are_named(
+    experiment: Path, tmp_path: Path
+) -> None:
+    facts, trials = read_facts(experiment), load_experiment(experiment)
+    found = select_members(experiment, trials, facts, Wanted(Limits(members=4)), tmp_path, CPU, ended())
+    assert found.views == ("whole",)
+    left_out = [note.partition(" aren't tried: it would take about ")[0] for note in found.notes]
+    assert left_out[-2:] == ["mirrored views", "crops views"]
+    assert {member.source for member in found.members} == {"best epoch"}
+    assert all(note.endswith("and --time-budget leaves 0.0 s") for note in found.notes)
+    assert [member.trial for member in found.members] == [
+        member.trial for member in chosen(experiment, tmp_path, Wanted(Limits(members=4), extras=False)).members
+    ]
+
+
+def test_with_time_enough_a_deadline_changes_nothing_and_knows_where_the_time_went(
+    experiment: Path, tmp_path: Path
+) -> None:
+    facts, trials, wanted = read_facts(experiment), load_experiment(experiment), Wanted(Limits(members=4))
+    deadline = Deadline(10_000)
+    found = select_members(experiment, trials, facts, wanted, tmp_path, CPU, deadline)
+    assert found.notes == chosen(experiment, tmp_path, wanted).notes
+    assert list(deadline.parts) == ["candidates", "latest epochs", "soups", "votes", "views"]
+
+
+def room(seconds: float) -> Estimate:
+    """A second an image, of 36 in train, 6 in select and 18 in holdout, with room for parts of so many seconds."""
+    deadline = Deadline(seconds * CAUTION, time.monotonic())
+    return Estimate(deadline, Pace(image_s=1.0), SINGLE, train=36, select=6, holdout=18)
+
+
+def test_soups_are_left_out_first_then_latest_epochs_and_both_before_the_views(
+    experiment: Path, tmp_path: Path, dataset: Dataset
+) -> None:
+    (first, *_) = find_candidates(experiment, load_experiment(experiment), read_facts(experiment))
+    trials = [first._replace(later=first.weights), first._replace(trial="0009-twin", later=None)]
+    latest, soup = room(0).latest([first]), room(0).soup(trials)
+    kept = room(10**6).reserved(trials[:1], TRIED)
+
+    def tried(seconds: float) -> tuple[list[str], list[str]]:
+        found, notes = free_candidates(trials, dataset, tmp_path, CPU, room(seconds), 1)
+        return [each.source for each in found], [
+            note.split()[0] for note in notes if "aren't" in note or "isn't" in note
+        ]
+
+    assert soup > latest
+    assert tried(kept + soup + 10)[1] == []
+    assert tried(kept + latest + 1) == ([LATEST_EPOCH], ["soup"])
+    assert tried(kept + latest - 1) == ([], ["latest", "soup"])
+
+
+def test_room_that_no_view_fits_into_is_not_kept_from_what_is_smaller(
+    experiment: Path, tmp_path: Path, dataset: Dataset
+) -> None:
+    (first, *_) = find_candidates(experiment, load_experiment(experiment), read_facts(experiment))
+    trials = [first._replace(later=first.weights)]
+    estimate = room(room(0).required(trials) + room(0).latest([first]) + 1)
+    found, notes = free_candidates(trials, dataset, tmp_path, CPU, estimate, 1)
+    assert ([each.source for each in found], notes) == ([LATEST_EPOCH], [])
+
+
+def refit_of(experiment: Path, asked: Refit, estimate: Estimate) -> tuple[float | None, list[str]]:
+    members = find_candidates(experiment, load_experiment(experiment), read_facts(experiment))
+    return plan_refit(experiment, load_experiment(experiment), asked, estimate, lambda: members)
+
+
+def test_members_are_refit_if_that_is_asked_for_or_fits_in(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraining, "has_ray", lambda: False)
+    trials = load_experiment(experiment)
+    needed = trials["seconds"].sum() * 42 / 36  # with select, and both ran in full
+    members = find_candidates(experiment, trials, read_facts(experiment))
+    required = room(0).required(members)
+    unlimited = Estimate(Deadline(), Pace(), SINGLE, 36, 6, 18)
+    assert refit_of(experiment, "no", room(10**6)) == (None, [])
+    assert refit_of(experiment, "yes", room(0))[0] == pytest.approx(needed)
+    assert refit_of(experiment, "yes", unlimited)[1] == []
+    assert refit_of(experiment, "auto", unlimited) == (
+        None,
+        ["no refit: --refit auto needs a --time-budget, to tell whether it fits"],
+    )
+    seconds, (note,) = refit_of(experiment, "auto", room(required + needed + 1))
+    assert seconds == pytest.approx(needed)
+    assert note == f"refit: about {needed:.1f} s, which --time-budget leaves"
+    seconds, (note,) = refit_of(experiment, "auto", room(required + needed / 2))
+    assert seconds is None
+    assert note.startswith(f"no refit: it would take about {needed:.1f} s, and --time-budget leaves ")
 
 
 def test_one_trial_is_an_ensemble_of_one(experiment: Path, tmp_path: Path) -> None:

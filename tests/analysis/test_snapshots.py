@@ -43,7 +43,9 @@ def past_its_best(experiment: Path, trainings: dict[str, Training], dataset: Dat
 
 def test_the_latest_epoch_is_a_candidate_with_its_own_weights_and_logits(past_its_best: Path, dataset: Dataset) -> None:
     trials = find_candidates(past_its_best, load_experiment(past_its_best), read_facts(past_its_best))
-    (found,) = snapshots(trials, dataset, CPU)
+    (found,), left_out = snapshots(trials, dataset, CPU)
+    assert left_out == []
+    assert found.trained == trials[0].trained == 2
     assert (found.trial, found.source) == ("0001-test_resnet-latest", LATEST_EPOCH)
     assert found.weights != trials[0].weights
     assert found.weights.name == "model.safetensors"
@@ -60,4 +62,12 @@ def test_a_trial_whose_latest_epoch_is_its_best_gives_no_other(past_its_best: Pa
     assert trial.weights is not None
     assert trial.weights.name == "model.safetensors"
     assert trial.later is None
-    assert snapshots([trial], dataset, CPU) == []
+    assert snapshots([trial], dataset, CPU) == ([], [])
+
+
+def test_latest_epochs_that_there_is_no_time_for_are_left_out(past_its_best: Path, dataset: Dataset) -> None:
+    (trial,) = find_candidates(past_its_best, load_experiment(past_its_best), read_facts(past_its_best))
+    trials = [trial, trial._replace(trial="0009-best", later=None), trial._replace(trial="0002-other")]
+    found, left_out = snapshots(trials, dataset, CPU, lambda each: each is trial)
+    assert [each.trial for each in found] == ["0001-test_resnet-latest"]
+    assert [each.trial for each in left_out] == ["0002-other"]

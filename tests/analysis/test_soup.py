@@ -1,6 +1,6 @@
 """Soups: who may go into one, what averaged weights are, and that one is kept only where it helps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,18 @@ from safetensors.torch import load_file, save_file
 
 from analysis.candidates import Candidate
 from analysis.inference import empty_module, predict_rows
-from analysis.soup import Soup, greedy_soup, make_soup, mean_weights, read_weights, same_start, soups, with_logits
+from analysis.soup import (
+    Soup,
+    by_shape,
+    free_path,
+    greedy_soup,
+    make_soup,
+    mean_weights,
+    read_weights,
+    same_start,
+    soups,
+    with_logits,
+)
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset
 from trainable.errors import UserError
@@ -37,14 +48,29 @@ def test_trials_of_one_seed_and_start_can_be_averaged() -> None:
     [
         ({"seed": 1}, "seed 0 and 1"),
         ({"pretrained": True}, "pretrained False and True"),
-        ({"image_size": 64}, "image size 32 and 64"),
-        ({"patch_size": 4}, "patch size None and 4"),
     ],
 )
 def test_trials_of_different_starts_are_refused_with_the_reason(values: dict[str, Any], reason: str) -> None:
-    alike, notes = same_start([candidate("a"), candidate("b", **values)])
+    alike, notes = same_start([candidate("a"), candidate("b", **values), candidate("c", **values)])
     assert [each.trial for each in alike] == ["a"]
-    assert notes == [f"no soup of a and b: they began from other weights ({reason})"]
+    assert notes == [f"no soup of a and b, c: they began from other weights ({reason})"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"image_size": 64}, {"arch": "vit_small"}, {"stem": "full"}, {"patch_size": 4}, {"window_size": 4}],
+)
+def test_trials_of_different_geometry_are_in_groups_of_their_own(values: dict[str, Any]) -> None:
+    groups = by_shape([candidate("a"), candidate("b", **values), candidate("c", lr=0.1), candidate("d", **values)])
+    assert [[each.trial for each in group] for group in groups] == [["a", "c"], ["b", "d"]]
+
+
+def test_a_second_soup_of_an_architecture_does_not_take_the_first_ones_file(tmp_path: Path) -> None:
+    path = tmp_path / "soup-resnet18.safetensors"
+    assert free_path(path) == path
+    path.touch()
+    (tmp_path / "soup-resnet18-2.safetensors").touch()
+    assert free_path(path).name == "soup-resnet18-3.safetensors"
 
 
 @settings(deadline=None, max_examples=30)
@@ -84,7 +110,8 @@ def near_trials(dataset: Dataset, config_of: Callable[[str, float], TrialConfig]
         module.model.load_state_dict(weights)
         save_file(weights, tmp_path / name)
         logits = predict_rows(module, dataset.cache, splits.select, CPU, "").astype(np.float16)
-        found.append(Candidate(name, training.config, 32, tmp_path / name, logits))
+        later = tmp_path / "later"
+        found.append(Candidate(name, training.config, 32, tmp_path / name, logits, "best epoch", later, 4.0, 0.5))
     return found
 
 
@@ -95,6 +122,7 @@ def test_a_soup_has_the_logits_of_the_weights_that_it_writes(
     assert made is not None, note
     assert note == "soup of test_convnext: the mean of 0001, 0002"
     assert (made.trial, made.source) == ("soup-test_convnext", "mean of 0001, 0002")
+    assert (made.trained, made.image_s, made.later) == (4.0, 0.5, None)
     module = empty_module(made.config, dataset.num_classes, 32)
     module.model.load_state_dict(load_file(made.weights))
     again = predict_rows(module, dataset.cache, dataset.splits.select, CPU, "")
@@ -106,6 +134,22 @@ def test_a_soup_that_does_not_help_is_left_out(near_trials: list[Candidate], dat
     assert found == []
     assert notes == ["soup of test_convnext: no better than 0001 alone on select, left out"]
     assert not list(tmp_path.glob("soup-*"))
+
+
+def test_a_soup_that_there_is_no_time_for_is_not_tried(
+    near_trials: list[Candidate], dataset: Dataset, tmp_path: Path
+) -> None:
+    asked = []
+
+    def refusal(group: Sequence[Candidate]) -> str:
+        asked.append([each.trial for each in group])
+        return "it would take 9 s"
+
+    assert soups(near_trials, dataset, tmp_path, CPU, refusal) == (
+        [],
+        ["soup of test_convnext isn't tried: it would take 9 s"],
+    )
+    assert asked == [["0001", "0002"]]
 
 
 def test_batch_norm_gets_the_statistics_of_training_images(trainings: dict[str, Training], dataset: Dataset) -> None:

@@ -1,6 +1,7 @@
 """`analysis.experiment --verify` on a real experiment: silent where nothing was touched, and it names what was."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from analysis.experiment import main
 from analysis.export import Export
-from analysis.verification import verify
+from analysis.verification import are_in_order, verify
 from trainable import metrics
 
 TRIAL, CHECKPOINT = "0001-test_resnet", "0001-test_resnet/checkpoint_000001"
@@ -26,8 +27,8 @@ def copied(experiment: Path, tmp_path: Path) -> Path:
             json.loads(line) | {"trial_id": trial.name} for line in (trial / "result.json").read_text().splitlines()
         ]
         (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        decisions.append({"kind": "start", "trial": trial.name, "epochs": 0, "score": None})
-        decisions.append({"kind": "end", "trial": trial.name, "epochs": 2, "score": lines[1][metrics.SCORE]})
+        decisions.append({"kind": "start", "trial": trial.name, "step": 0, "score": None})
+        decisions.append({"kind": "end", "trial": trial.name, "step": 2, "score": lines[1][metrics.SCORE]})
     (folder / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in decisions))
     edit(folder / "experiment.json", lambda facts: facts["plan"].update(trial={"batch_size": 8}))
     return folder
@@ -42,7 +43,7 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 def test_an_untouched_experiment_is_as_it_was_written(copied: Path, capsys: pytest.CaptureFixture) -> None:
     counts, wrong = verify(copied)
     assert wrong == []
-    assert counts == {"trials": 2, "epochs": 4, "checkpoints": 4, "exports": 0}
+    assert counts == {"trials": 2, "steps": 4, "checkpoints": 4, "exports": 0}
     assert main(copied, verify=True) == 0
     assert "all is as it was written" in capsys.readouterr().out
 
@@ -70,7 +71,7 @@ TAMPERINGS = {
     "images": (f"{CHECKPOINT}/trial.json", lambda path: edit(path, lambda r: r.update(dataset="x")), "other images"),
     "params": (f"{TRIAL}/params.json", lambda path: edit(path, lambda c: c.update(batch_size=9)), "batch_size is 9"),
     "half line": (f"{TRIAL}/result.json", lambda path: path.write_text(path.read_text()[:-9]), "line 2 is broken"),
-    "gap": (f"{TRIAL}/result.json", lambda path: path.write_text(path.read_text().split("\n")[1] + "\n"), "epochs [2]"),
+    "gap": (f"{TRIAL}/result.json", lambda path: path.write_text(path.read_text().split("\n")[1] + "\n"), "steps [2]"),
     "decisions": ("decisions.jsonl", lambda path: path.write_text(path.read_text() + "{"), "line 5 is broken"),
     "no seed": ("experiment.json", lambda path: edit(path, lambda facts: facts.pop("plan")), "doesn't name plan"),
 }
@@ -84,6 +85,73 @@ def test_what_was_changed_is_named(copied: Path, name: str, capsys: pytest.Captu
     assert any(message in line for line in wrong), wrong
     assert main(copied, verify=True) == 1
     assert message in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("steps", "good"),
+    [
+        ([], True),
+        ([1, 2, 3], True),
+        ([1, 1.4, 2, 2.5], True),
+        ([0.3], True),
+        ([0.3, 1], True),
+        ([2], False),
+        ([1, 3], False),
+        ([1, 2, 2], False),
+        ([2, 1], False),
+        ([1, 2.5, 2], False),
+        ([1, 2.5], False),
+        ([0], False),
+        ([1, math.nan], False),
+        ([math.nan], False),
+    ],
+)
+def test_whole_steps_have_no_gap_and_fractions_lie_between_them(steps: list[float], good: bool) -> None:
+    assert are_in_order(steps) == good
+
+
+def rewrite(path: Path, change: Callable[[dict], object]) -> None:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        change(line)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_decisions_and_records_of_earlier_versions_count_epochs(copied: Path) -> None:
+    for results in copied.glob("0*/result.json"):
+        rewrite(results, lambda line: line.pop(metrics.STEP))
+    for record in copied.glob("0*/checkpoint_*/trial.json"):
+        edit(record, lambda content: [each.pop(metrics.STEP) for each in content["epochs"]])
+    rewrite(copied / "decisions.jsonl", lambda line: line.update(epochs=line.pop("step")))
+    assert verify(copied)[1] == []
+    rewrite(copied / "decisions.jsonl", lambda line: line.update(score=line["score"] and 0.123))
+    assert any("at step 2 had 0.123" in line for line in verify(copied)[1])
+
+
+def test_a_step_that_a_deadline_cut_short_is_known_by_its_fraction(copied: Path) -> None:
+    shorter = {metrics.STEP: 1.5, metrics.EPOCH: 0.75}
+    rewrite(copied / TRIAL / "result.json", lambda line: line.update(shorter if line[metrics.STEP] == 2 else {}))
+    edit(copied / CHECKPOINT / "trial.json", lambda content: content["epochs"][1].update(shorter))
+    rewrite(
+        copied / "decisions.jsonl",
+        lambda line: line.update(step=1.5 if line["trial"] == TRIAL and line["step"] == 2 else line["step"]),
+    )
+    assert verify(copied)[1] == []
+
+
+def test_the_loss_may_break_ties_in_a_score_and_no_more(copied: Path) -> None:
+    def lower(by: float) -> Callable[[dict], object]:
+        return lambda line: line.update(score=line["score"] and line["score"] - by)
+
+    rewrite(copied / "decisions.jsonl", lower(metrics.TIE))
+    assert verify(copied)[1] == []
+    rewrite(copied / "decisions.jsonl", lower(metrics.TIE))
+    assert len([line for line in verify(copied)[1] if "had" in line]) == 2
+
+
+def test_the_number_of_steps_is_the_plans(copied: Path) -> None:
+    edit(copied / "experiment.json", lambda facts: facts["plan"].update(steps=7))
+    assert any("steps is None, but experiment.json says 7" in line for line in verify(copied)[1])
 
 
 def test_a_decision_by_another_score_than_the_records_is_named(copied: Path) -> None:

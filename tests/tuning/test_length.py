@@ -64,7 +64,7 @@ def test_few_images_are_seen_more_often():
 
 def test_whole_epochs_stay_whole_where_a_step_is_one():
     length = choose_length(20, 0.1, 100)
-    assert length == Length(35, 35)
+    assert length.epochs == length.steps == SHARE_OF_FIRST * 100 / 0.1 // 20
 
 
 def test_an_epoch_longer_than_the_budget_is_trained_in_parts():

@@ -25,6 +25,8 @@ SMALLEST_HOLE, LARGEST_HOLE = 0.1, 0.35
 """Sides of the rectangle that is black, as shares of the image's."""
 COLOUR_P, AFFINE_P, HOLE_P, BLUR_P = 0.8, 0.5, 0.5, 0.1
 """Probabilities."""
+FEW_EPOCHS = 8
+"""Trainings of fewer change the size of their images within an epoch."""
 BLUR_SIGMAS = (0.5, 3.0)
 """Standard deviations of the 3 x 3 Gaussian blur, in pixels."""
 
@@ -37,8 +39,8 @@ def strength_at(epoch: int, epochs: float) -> float:
     return 1 - math.cos(math.pi / 2 * min(1.0, epoch / epochs))
 
 
-def size_at(epoch: int, epochs: float, image_size: int) -> int:
-    """Side of the training images in the 0-based `epoch` of a training of `epochs`, with progressive resizing.
+def size_at(epoch: float, epochs: float, image_size: int) -> int:
+    """Side of the training images after `epoch` of `epochs`, with progressive resizing.
 
     Half of `image_size` in the first half, three quarters up to three quarters of the epochs, the whole in the last
     quarter (after Tan & Le 2021, section 4.1, and FFCV's recipes): like the strength, the same for all trials.
@@ -47,9 +49,14 @@ def size_at(epoch: int, epochs: float, image_size: int) -> int:
     return image_size if done >= 3 / 4 else image_size * (2 if done < 1 / 2 else 3) // 4
 
 
-def training_size(config: TrialConfig, epoch: int, image_size: int) -> int:
-    """Side of the training images of `config` in the 0-based `epoch`, in pixels."""
-    return size_at(epoch, config.epochs, image_size) if config.progressive_resize else image_size
+def training_size(config: TrialConfig, done: float, image_size: int) -> int:
+    """Side of the training images of `config` after `done` epochs, in pixels.
+
+    It changes between two epochs; in trainings of few, which might end before it has grown, within one too.
+    """
+    if not config.progressive_resize:
+        return image_size
+    return size_at(done if config.epochs < FEW_EPOCHS else math.floor(done), config.epochs, image_size)
 
 
 def build_policy(kind: Policy, strength: float, image_size: int, flip: bool = True) -> A.Compose:

@@ -1,5 +1,6 @@
 """Batches for an epoch: gathered from the memory-mapped cache, augmented, the same for any number of workers."""
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,8 +21,9 @@ from trainable.data.cache import CachedImages
 DEATH_S = 1.0
 """How long all workers together are waited for, to see whether one of them is dying."""
 
-EpochRows = tuple[int, np.ndarray]
-"""What names a batch: the 0-based epoch and the rows of the cache. Workers hold no other state."""
+EpochRows = tuple[float, np.ndarray]
+"""What names a batch: the epochs before it, with the share of its own, and the rows of the cache. Workers hold no other
+state."""
 
 
 @dataclass
@@ -42,8 +44,8 @@ class BatchOrder(Sampler[EpochRows]):
         return max(1, len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[EpochRows]:
-        for rows in self.whole()[self.start : self.stop]:
-            yield self.epoch, rows
+        for index, rows in list(enumerate(self.whole()))[self.start : self.stop]:
+            yield self.epoch + index / len(self), rows
 
     def whole(self) -> list[np.ndarray]:
         """The rows of each batch of the epoch, whichever are iterated."""
@@ -57,24 +59,21 @@ class AugmentedBatches(TorchDataset[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(self, cache: CachedImages, config: TrialConfig) -> None:
         self.cache = cache
         self.config = config
-        self._policy: tuple[int, A.Compose] | None = None
+        self._policy: tuple[tuple[int, int], A.Compose] | None = None
 
     def __getitem__(self, batch: EpochRows) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, rows = batch
+        done, rows = batch
+        epoch, size = math.floor(done), training_size(self.config, done, self.cache.images.shape[1])
         seeds = rows + (self.config.seed << 32)
-        images = augment(self.policy(epoch), resized(self.cache.images[rows], self.size(epoch)), seeds, epoch)
+        images = augment(self.policy(epoch, size), resized(self.cache.images[rows], size), seeds, epoch)
         return torch.from_numpy(images), torch.from_numpy(self.cache.labels[rows])
 
-    def size(self, epoch: int) -> int:
-        """Side of the epoch's images in pixels."""
-        return training_size(self.config, epoch, self.cache.images.shape[1])
-
-    def policy(self, epoch: int) -> A.Compose:
-        """The epoch's policy, built once an epoch."""
-        if self._policy is None or self._policy[0] != epoch:
+    def policy(self, epoch: int, size: int) -> A.Compose:
+        """The policy of an epoch at a size, built once for each."""
+        if self._policy is None or self._policy[0] != (epoch, size):
             config = self.config
             strength = strength_at(epoch, config.epochs)
-            self._policy = epoch, build_policy(config.augment, strength, self.size(epoch), config.flip)
+            self._policy = (epoch, size), build_policy(config.augment, strength, size, config.flip)
         return self._policy[1]
 
 

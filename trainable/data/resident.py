@@ -87,10 +87,10 @@ class ResidentBatches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws, places = self._draw()
-        size = training_size(self.config, self.order.epoch, self.cache.images.shape[1])
+        side = self.cache.images.shape[1]
         start = sum(map(len, self.order.whole()[: self.order.start]))
-        for _, rows in self.order:
-            stop = start + len(rows)
+        for done, rows in self.order:
+            stop, size = start + len(rows), training_size(self.config, done, side)
             images = (
                 torch.from_numpy(self.cache.images[rows]) if self.images is None else self.images[places[start:stop]]
             )
