@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from analysis.augmented import TRIED, Views, with_views
-from analysis.calibration import fit_temperature, fit_together
+from analysis.calibration import fit_temperature, fit_together, helps, losses
 from analysis.candidates import Candidate, find_candidates, usable
 from analysis.cost import CostMeter
 from analysis.deadline import Deadline
@@ -24,7 +24,7 @@ from analysis.library import Library, make_library
 from analysis.pace import Estimate, Pace, measure_pace
 from analysis.pooling import pool
 from analysis.retraining import Refit, refit_seconds, train_again
-from analysis.snapshots import snapshots
+from analysis.snapshots import LATEST, snapshots
 from analysis.soup import soups
 from analysis.views import COUNTS, WHOLE
 from trainable.again import retrained_weights
@@ -114,7 +114,7 @@ def select_members(
     estimate = estimate._replace(refit_s=refit_s or 0.0)
     if wanted.extras and refit_s is None:
         more, said = free_candidates(library.candidates, dataset, scratch, device, estimate, wanted.limits.members)
-        library, notes = library.extended(more), [*notes, *said]
+        library, notes = without_lucky_epochs(library.extended(more)), [*notes, *said]
     with deadline.part("votes"):
         chosen = pick(library)
     members, choice, notes = chosen.members, chosen.choice, [*notes, *chosen.notes]
@@ -141,6 +141,19 @@ def select_members(
         notes=tuple(notes),
         refit=refit_s is not None,
     )
+
+
+def without_lucky_epochs(library: Library) -> Library:
+    """Without the best epochs of trials whose latest one isn't worse beyond chance: of many epochs the best on few
+    images is a lucky one, and promises more than it keeps."""
+    places = {candidate.trial: place for place, candidate in enumerate(library.candidates)}
+    of_images = [losses(each, library.labels) for each in library.probabilities]
+    lucky = {
+        place
+        for trial, place in places.items()
+        if (latest := places.get(f"{trial}{LATEST}")) is not None and not helps(of_images[latest], of_images[place])
+    }
+    return library.pick([place for place in range(len(places)) if place not in lucky])
 
 
 def open_data(candidate: Candidate, fingerprint: str) -> Dataset:

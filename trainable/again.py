@@ -10,6 +10,7 @@ Needs torch only where something is trained.
 
 import difflib
 import json
+import math
 import shutil
 import time
 from collections.abc import Generator, Sequence
@@ -183,7 +184,7 @@ def train_again(again: Again, device: "torch.device", cores: int = 1) -> Generat
     while training.updates < wanted:
         record = training.run_step(wanted)
         if record[metrics.DIVERGED]:
-            where = f"at epoch {training.epoch:g} of {again.epochs:g}"
+            where = f"in epoch {math.ceil(training.epoch)} of {again.epochs:g}"
             raise UserError(f"{again.name}: trained again, its loss diverged {where}; choose another trial")
         yield _kept(again, record)
         if training.updates < wanted and time.monotonic() - saved >= CHECKPOINT_EVERY_S:

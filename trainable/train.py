@@ -189,9 +189,9 @@ def train(training: "Training", folder: Path) -> None:
         print(f"stopped after epoch {training.epoch:g}; {following}")
         raise
     if training.best is None:
-        raise UserError(f"the loss diverged at epoch {training.epoch:g}: lower --lr-base; the record is in {folder}")
+        raise UserError(f"the loss diverged in epoch {math.ceil(training.epoch)}: lower --lr-base; the record is in {folder}")
     if training.history[-1][metrics.DIVERGED]:
-        print(f"the loss diverged at epoch {training.epoch:g}, so the training ends here: lower --lr-base")
+        print(f"the loss diverged in epoch {math.ceil(training.epoch)}, so the training ends here: lower --lr-base")
     predict_test(training, folder)
     print(f"best val top-1 {training.best[0]:.2%} at epoch {training.best_epoch:g}, in {folder}")
 

@@ -53,9 +53,19 @@ def choose_length(updates_per_epoch: int, update_s: float, training_s: float) ->
     return Length(steps * step // updates_per_epoch, steps)
 
 
+def usual_length(updates_per_epoch: int, update_s: float) -> Length:
+    """Of a full training if neither a length nor a time budget is given."""
+    step, updates = step_updates(updates_per_epoch, update_s), usual_epochs(updates_per_epoch) * updates_per_epoch
+    steps = math.ceil(updates / step)
+    return Length(max(usual_epochs(updates_per_epoch), steps * step // updates_per_epoch), steps)
+
+
 def in_steps(epochs: float, updates_per_epoch: int, update_s: float | None, training_s: float = math.inf) -> Length:
-    """A training of so many epochs, in steps; None for `update_s` if nothing tells how long an update takes."""
-    step = step_updates(updates_per_epoch, update_s, training_s)
+    """A training of so many epochs, in steps of an epoch, or of a part of one that takes long.
+
+    None for `update_s` if nothing tells how long an update takes.
+    """
+    step = min(updates_per_epoch, step_updates(updates_per_epoch, update_s, training_s))
     return Length(epochs, max(1, round(epochs * updates_per_epoch / step)))
 
 

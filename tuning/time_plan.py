@@ -11,14 +11,16 @@ from search_spaces import start_point
 from trainable.errors import UsageError
 from trainable.pace import Pace
 from tuning.arithmetic import PASSES, training_gmacs, usual_images_per_second
-from tuning.length import Length, choose_length, fewer_slots, in_steps, longest_epochs, usual_epochs
+from tuning.length import Length, choose_length, fewer_slots, in_steps, longest_epochs, usual_length
 from tuning.plan import SearchPlan, clock, usual_first_rung
 from tuning.step_cost import Work
 
 START_S, MEASURE_S = 14.0, 7.0
 """From the command to the first update: imports, Ray, the first trial's process; and the measurement of the speed."""
-EXPORT_S, REPORT_S = 9.0, 7.0
+EXPORT_S, REPORT_S = 9.0, 5.0
 """What export and report take beside what they compute: imports, above all."""
+LEAST_END_S = 8.0
+"""What they take at least; a budget that leaves no more is refused."""
 SPARE = 0.02
 """Of a time budget, against surprises at the end."""
 LEAST_SHARE = 0.4
@@ -148,7 +150,7 @@ def choose(plan: SearchPlan, asked: LengthOptions, per_epoch: int, update_s: flo
     if asked.epochs is None and plan.time_budget_s is not None:
         length = choose_length(per_epoch, update_s, training_s)
     elif asked.epochs is None:
-        length = in_steps(usual_epochs(per_epoch), per_epoch, update_s)
+        length = usual_length(per_epoch, update_s)
     else:
         length = in_steps(asked.epochs, per_epoch, update_s, training_s)
     if asked.step_updates is None:
@@ -202,10 +204,10 @@ def check_time(plan: SearchPlan, images: Images, pace: Pace, used_s: float) -> N
     if plan.time_budget_s is None:
         return
     least_s = LEAST_UPDATES * batch_of(plan, images) * pace.train
-    if plan.time_budget_s - used_s - EXPORT_S - REPORT_S < least_s:
-        wanted = used_s + EXPORT_S + REPORT_S + 2 * least_s + SPARE * plan.time_budget_s
+    if plan.time_budget_s - used_s - LEAST_END_S < least_s:
+        wanted = 2 * (used_s + EXPORT_S + REPORT_S + least_s)
         raise UsageError(
-            f"--time-budget {clock(plan.time_budget_s)}: start, export and report take "
-            f"{used_s + EXPORT_S + REPORT_S:.0f} s of it, and {LEAST_UPDATES} updates of the first configuration "
+            f"--time-budget {clock(plan.time_budget_s)}: start, export and report take about "
+            f"{used_s + EXPORT_S + REPORT_S:.0f} s, and {LEAST_UPDATES} updates of the first configuration "
             f"{least_s:.0f} s; give {clock(wanted)} or more, or smaller images (--image-size)"
         )

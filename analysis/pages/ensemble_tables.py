@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.calibration import figures, fit_temperature, reliability
+from analysis.calibration import figures, fit_together, reliability
 from analysis.evidence import EVIDENCE, SPLITS, Evidence, SplitEvidence, read_evidence
 from analysis.manifest import EXPORT_AGAIN, Manifest, read_manifest
-from analysis.pooling import log_scores, pool
+from analysis.pooling import pool
 from trainable.errors import UserError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def holdout_figures(measured: Measured, point: "FrontPoint") -> "Figures | None"
     chosen = [places[trial] for trial in point.members]
     temperatures = [measured.temperatures[place] for place in chosen]
     on_select = pool(select.logits[chosen], temperatures, point.weights)
-    temperature = fit_temperature(log_scores(on_select), select.labels)
+    temperature = fit_together(on_select, temperatures, point.weights, select.labels)
     return figures(pool(holdout.logits[chosen], temperatures, point.weights, temperature), holdout.labels)
 
 

@@ -16,10 +16,12 @@ from analysis.deadline import CAUTION, Deadline
 from analysis.experiment import load_experiment, read_facts
 from analysis.figures import figures_on_select
 from analysis.front import Limits
+from analysis.library import Library
 from analysis.pace import Estimate, Pace
 from analysis.pooling import pool
 from analysis.retraining import Refit
-from analysis.selection import Selection, Wanted, free_candidates, plan_refit, select_members
+from analysis.selection import Selection, Wanted, free_candidates, plan_refit, select_members, without_lucky_epochs
+from analysis.snapshots import LATEST
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset
 from trainable.errors import UserError
@@ -218,3 +220,34 @@ def test_files_that_are_not_ours_do_not_matter(experiment: Path, tmp_path: Path,
     (folder / "empty").mkdir()
     found = chosen(folder, tmp_path, Wanted(Limits(members=4), pick="best"))
     assert [each.trial for each in found.members] == [each.trial for each in selection.members]
+
+
+def with_latest(best_loss: float, latest_loss: float, spread: float = 0.0) -> Library:
+    """A trial's best and latest epoch with such mean losses on 40 images, which differ by `spread` from image to image."""
+    labels, images = np.zeros(40, np.int64), np.arange(40)
+    of_truth = np.exp(-np.array([best_loss + spread * (-1.0) ** images, latest_loss - spread * (-1.0) ** images]))
+    probabilities = np.stack([of_truth, 1 - of_truth], axis=2).astype(np.float32)
+    candidates = tuple(SINGLE._replace(trial=name) for name in ("a", f"a{LATEST}"))
+    return Library(candidates, np.ones(2), probabilities, labels)
+
+
+@pytest.mark.parametrize(
+    ("best_loss", "latest_loss", "spread", "kept"),
+    [
+        (0.5, 0.5, 0.0, [f"a{LATEST}"]),
+        (0.5, 0.4, 0.0, [f"a{LATEST}"]),
+        (0.50, 0.52, 0.3, [f"a{LATEST}"]),  # within a standard error
+        (0.4, 0.8, 0.05, ["a", f"a{LATEST}"]),
+    ],
+)
+def test_a_best_epoch_counts_only_if_it_beats_the_latest_one_beyond_chance(
+    best_loss, latest_loss, spread, kept
+) -> None:
+    library = without_lucky_epochs(with_latest(best_loss, latest_loss, spread))
+    assert [candidate.trial for candidate in library.candidates] == kept
+    assert len(library.probabilities) == len(kept)
+
+
+def test_a_trial_without_a_latest_epoch_of_its_own_stays() -> None:
+    library = with_latest(0.5, 0.5).pick([0])
+    assert without_lucky_epochs(library).candidates == library.candidates

@@ -67,23 +67,23 @@ def test_each_architecture_starts_as_its_family_recommends():
     rates = {configuration["arch"]: configuration["lr"] for configuration in configurations}
     assert list(rates)[:3] == ["resnet18", "vit_small", "swin_tiny"]
     assert len(rates) == len(configurations) == 8
-    assert (rates["resnet152"], rates["swin_tiny"]) == (2e-3, 1e-3)
+    assert (rates["resnet152"], rates["swin_tiny"]) == (2e-3, 3e-4)
 
 
 def test_published_starts_are_cut_to_the_narrowed_ranges():
-    space = narrow(ALL, ["arch=swin_tiny,resnet18", "lr=1e-4:5e-4", "batch_size=32,128"])
+    space = narrow(ALL, ["arch=swin_tiny,resnet18", "lr=1e-4:2e-4", "batch_size=32,128"])
     configurations = published_configurations(space)
     for configuration in configurations:
         contains(space, configuration)
     assert [(each["arch"], each["lr"], each["batch_size"]) for each in configurations] == [
-        ("swin_tiny", 5e-4, 32),
-        ("resnet18", 5e-4, 32),
+        ("swin_tiny", 2e-4, 32),
+        ("resnet18", 2e-4, 32),
     ]
 
 
 def test_fine_tuning_starts_at_a_tenth_of_the_learning_rate():
     configurations = published_configurations(for_pretrained(ALL), pretrained=True)
-    assert {each["lr"] for each in configurations if each["arch"] == "swin_tiny"} == {1e-4}
+    assert {each["lr"] for each in configurations if each["arch"] == "swin_tiny"} == {3e-5}
 
 
 def test_a_space_of_the_users_own_keeps_the_starts_that_it_states():

@@ -20,6 +20,7 @@ from tuning.length import (
     longest_epochs,
     step_updates,
     usual_epochs,
+    usual_length,
 )
 
 PER_EPOCH, UPDATE_S, TRAINING_S = st.integers(1, 5000), st.floats(1e-3, 30), st.floats(1, 1e6)
@@ -56,6 +57,12 @@ def test_more_time_makes_no_shorter_training():
     assert lengths[-1] == 30
 
 
+def test_short_epochs_are_trained_several_in_a_step_if_none_were_asked_for():
+    assert usual_length(3, 0.1) == Length(100, 25)
+    assert usual_length(8, 0.1) == Length(38, 19)
+    assert usual_length(148, 0.1) == Length(30, 30)
+
+
 def test_few_images_are_seen_more_often():
     assert usual_epochs(148) == 30
     assert usual_epochs(8) == 38  # 300 updates
@@ -77,7 +84,7 @@ def test_an_asked_length_is_kept_and_cut_into_steps():
     assert in_steps(30, 148, 0.2) == Length(30, 30)
     assert in_steps(30, 148, None) == Length(30, 30)
     assert in_steps(2, 1000, 1.0) == Length(2, 17)  # of 120 s
-    assert in_steps(40, 5, None) == Length(40, 20)
+    assert in_steps(40, 5, None) == Length(40, 40)
 
 
 @given(st.integers(1, 64), st.floats(1, 1e5), st.floats(1, 1e6))

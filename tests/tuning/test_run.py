@@ -194,7 +194,7 @@ def test_a_resumed_search_keeps_its_plan(folder, searched):
 
 
 def test_a_time_budget_is_a_deadline_for_everything_and_sets_the_length(folder, colour_folder):
-    budget_s, started = 45, time.monotonic()
+    budget_s, started = 60, time.monotonic()
     timed = run(
         folder, "--space", "tiny.toml", "--data", colour_folder, "--time-budget", f"{budget_s}s", "--name", "timed"
     )  # fmt: skip
@@ -268,7 +268,7 @@ def test_trials_that_fail_alike_end_the_search_which_goes_on_once_that_is_mended
         (["--gpus-per-trial", "1.5"], r"--gpus-per-trial 1\.5: above 1"),
         (["--concurrent", "999"], r"--concurrent 999: only"),
         (["--reduction-factor", "1"], r"--reduction-factor 1: must be above 1"),
-        (["--first-rung", "9", "--epochs", "3"], r"--first-rung 9: is beyond the 3 steps of --epochs 3"),
+        (["--first-rung", "9", "--epochs", "3"], r"--first-rung 9: is beyond --epochs 3, which are 3 steps"),
         (["--select-share", "0"], r"--select-share 0: some images have to decide .*between 0 and 1"),
         (["--select-share", "1"], r"--select-share 1: some images have to decide .*between 0 and 1"),
         (["--time-budget", "5s"], r"--time-budget 00:05: start, export and report take .*; give \d\d:\d\d or more"),
