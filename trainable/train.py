@@ -189,7 +189,8 @@ def train(training: "Training", folder: Path) -> None:
         print(f"stopped after epoch {training.epoch:g}; {following}")
         raise
     if training.best is None:
-        raise UserError(f"the loss diverged in epoch {math.ceil(training.epoch)}: lower --lr-base; the record is in {folder}")
+        where = f"in epoch {math.ceil(training.epoch)}"
+        raise UserError(f"the loss diverged {where}: lower --lr-base; the record is in {folder}")
     if training.history[-1][metrics.DIVERGED]:
         print(f"the loss diverged in epoch {math.ceil(training.epoch)}, so the training ends here: lower --lr-base")
     predict_test(training, folder)

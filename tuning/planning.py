@@ -217,7 +217,8 @@ def check_budgets(plan: SearchPlan) -> None:
     """Refuse budgets that contradict each other."""
     if plan.first_rung > plan.length:
         raise UsageError(
-            f"--first-rung {plan.first_rung}: is beyond --epochs {plan.epochs:g}, which are {plan.length} steps; lower it"
+            f"--first-rung {plan.first_rung}: is beyond --epochs {plan.epochs:g}, which are {plan.length} steps; "
+            "lower it"
         )
     if plan.epoch_budget is None:
         return

@@ -223,7 +223,7 @@ def test_files_that_are_not_ours_do_not_matter(experiment: Path, tmp_path: Path,
 
 
 def with_latest(best_loss: float, latest_loss: float, spread: float = 0.0) -> Library:
-    """A trial's best and latest epoch with such mean losses on 40 images, which differ by `spread` from image to image."""
+    """A trial's best and latest epoch with such mean losses on 40 images, differing by `spread`."""
     labels, images = np.zeros(40, np.int64), np.arange(40)
     of_truth = np.exp(-np.array([best_loss + spread * (-1.0) ** images, latest_loss - spread * (-1.0) ** images]))
     probabilities = np.stack([of_truth, 1 - of_truth], axis=2).astype(np.float32)

@@ -52,7 +52,8 @@ class Epochs:
     def run_step(self):
         self.epoch += 1
         time.sleep(0.5)
-        record = {metrics.STEP: self.epoch, metrics.EPOCH: self.epoch, metrics.SCORE: 0.1 * self.epoch, metrics.TRAIN_LOSS: 1.0}
+        record = {metrics.STEP: self.epoch, metrics.EPOCH: self.epoch}
+        record |= {metrics.SCORE: 0.1 * self.epoch, metrics.TRAIN_LOSS: 1.0}
         times = {metrics.SECONDS_TRAIN: 0.3, metrics.SECONDS_EVAL: 0.2, metrics.SECONDS_CHECKPOINT: 0.0}
         return record | times | {metrics.SELECT_LOSS: 2.0, metrics.IMAGES_PER_SECOND: 50.0, metrics.DIVERGED: False}
 

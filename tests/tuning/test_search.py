@@ -59,7 +59,8 @@ class Diverging(Trainable):
         diverged = self.epoch == 3 and self.config["lr"] > 6e-3
         time.sleep(diverged)
         score = 0.0 if diverged else self.config["lr"]
-        record = {metrics.STEP: self.epoch, metrics.EPOCH: self.epoch, metrics.SCORE: score, metrics.DIVERGED: diverged, metrics.TRAIN_LOSS: 0.0}
+        record = {metrics.STEP: self.epoch, metrics.EPOCH: self.epoch, metrics.SCORE: score}
+        record |= {metrics.DIVERGED: diverged, metrics.TRAIN_LOSS: 0.0}
         record |= {metrics.SELECT_LOSS: 0.0, metrics.IMAGES_PER_SECOND: 1.0}
         return record | {"done": diverged or self.epoch == self.config["epochs"]}
 

@@ -137,7 +137,8 @@ class Epochs(Trainable):
     def step(self):
         self.epoch += 1
         time.sleep(0.5)
-        record = {metrics.STEP: self.epoch, metrics.EPOCH: self.epoch, metrics.SCORE: 0.1 * self.epoch, metrics.TRAIN_LOSS: 1.0}
+        record = {metrics.STEP: self.epoch, metrics.EPOCH: self.epoch}
+        record |= {metrics.SCORE: 0.1 * self.epoch, metrics.TRAIN_LOSS: 1.0}
         record |= {metrics.SELECT_LOSS: 2.0, metrics.IMAGES_PER_SECOND: 50.0}
         return record | {"done": self.epoch == self.config["epochs"]}
 
