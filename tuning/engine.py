@@ -237,9 +237,12 @@ class Engine:
         return Action.PAUSE
 
     def _continue_in_time(self, trial: TrialState) -> Action:
-        """A trial below its rung runs on, unless its next step would take longer than there is time."""
+        """A trial below its rung runs on, unless its next step would take longer than there is time.
+
+        The one that runs in full does so in any case: its schedule is about to end, and the deadline cuts it short.
+        """
         seconds = self.policy.step_seconds(trial.config, trial.steps)
-        if seconds is None or seconds <= self.left():
+        if self._runs_in_full(trial) or seconds is None or seconds <= self.left():
             return Action.CONTINUE
         self.end(trial.key, NO_TIME)
         return Action.STOP
@@ -297,7 +300,7 @@ class Engine:
         """
         trial = self.trials[key]
         self.is_chosen = False
-        runs_in_full = self.first_in_full and key == next(iter(self.trials)) and trial.steps < self.rungs[-1]
+        runs_in_full = self._runs_in_full(trial) and trial.steps < self.rungs[-1]
         if saved is not None and (saved < trial.steps or trial.steps not in self.rungs or runs_in_full):
             trial.status = Status.RUNNING
             trial.target = int(trial.steps) if trial.steps in self.rungs else self.next_rung(trial.steps)
@@ -308,6 +311,9 @@ class Engine:
         else:
             trial.status = Status.PAUSED
         return trial.status
+
+    def _runs_in_full(self, trial: TrialState) -> bool:
+        return self.first_in_full and trial.key == next(iter(self.trials))
 
     def least_promising(self) -> str | None:
         """The paused trial that the largest share of those at its rung are better than; the one of the lowest rung."""

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 USUAL_EPOCHS, LEAST_UPDATES, MOST_UPDATES = 30, 300, 3000
 """A full training has so many epochs; on few images at least 300 updates, and with time for it up to 3,000."""
-SHARE_OF_FIRST = 0.92
-"""Of the time for training that the first full training takes, if the budget holds no long one."""
+SHARE_OF_FIRST = 0.96
+"""Of the time for training that the first full training takes, if the budget holds no long one: half the length reached
+5 points less (docs/log.md). If it turns out slower, the last updates, which change little, are cut off."""
 LONGEST_STEP_S, STEP_SHARE = 120.0, 0.1
 """An epoch is a step if it takes less than this, and less than this share of the time for training; ..."""
 LEAST_STEP_UPDATES = 50

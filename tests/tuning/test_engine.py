@@ -229,6 +229,13 @@ def test_no_step_begins_that_would_end_after_the_time(make_engine):
     assert engine.trials["a"].status is Status.ENDED
 
 
+def test_the_trial_that_runs_in_full_is_left_to_the_deadline(make_engine):
+    engine = make_engine([1, 8], first_in_full=True, left=lambda: 5.0)
+    engine.policy = Clocked(engine.policy, 10.0)
+    engine.start("a")
+    assert engine.report("a", 6, 0.5) is Action.CONTINUE
+
+
 def test_a_first_configuration_that_has_no_time_for_its_first_rung_is_left_out(make_engine):
     left = [100.0]
     engine = make_engine([4, 8], first=[{"number": 1}, {"number": 2}, {"number": 3}], left=lambda: left[0])

@@ -58,7 +58,7 @@ def test_a_search_ends_with_an_ensemble_and_says_what_next(searched, folder):
     assert searched.returncode == 0, searched.stderr
     out = searched.stdout
     assert re.search(r"Ray dashboard: http://127\.0\.0\.1:\d+", out)
-    assert "rungs at [1, 2, 4] epochs" in out
+    assert "rungs at 1, 2, 4 epochs" in out
     assert re.search(r"\d{4}-test_(vit|resnet) epoch 1/4: top-1", out)
     assert "holdout" in out
     assert "python -m analysis.predict" in out
