@@ -1,5 +1,11 @@
-"""How fast this machine trains a configuration, measured by some real updates."""
+"""How fast this machine trains a configuration, measured by some real updates.
 
+As a process of its own (`python -m trainable.pace`) it reads a configuration and a number of cores, as JSON in a line,
+gets ready, and measures when a second line comes.
+"""
+
+import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,3 +63,16 @@ def _timed_updates(training: "Training") -> tuple[float, int]:
         seconds += time.perf_counter() - started
         updates += 1
     return seconds, updates
+
+
+def serve() -> None:
+    """Answer one question of stdin on stdout; nothing if whoever asked is gone."""
+    values, cores = json.loads(sys.stdin.readline())
+    import trainable.training  # noqa: F401 which takes seconds
+
+    if sys.stdin.readline():
+        print(json.dumps(measure_pace(values, cores)))
+
+
+if __name__ == "__main__":
+    serve()

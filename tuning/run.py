@@ -27,12 +27,14 @@ from trainable.data.digits import write_digits
 from trainable.errors import UserError
 from trainable.experiment_files import bring_home, is_checkpoint
 from trainable.experiment_lock import hold_experiment
+from trainable.pace import Pace
 from tuning import options
 from tuning.budget import expected_budget
 from tuning.copies import check_storage, kept_in_storage
 from tuning.data import Source
 from tuning.disk import check_disk
 from tuning.overview import length_text, pace_line, print_overview
+from tuning.pace_ahead import PaceAhead
 from tuning.plan import Precautions, SearchPlan
 from tuning.planning import (
     check_slots,
@@ -162,10 +164,13 @@ def run(
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from tuning.cluster import check_nodes  # ten seconds of imports, with the next two
     from tuning.ray_watch import open_to_strangers
-    from tuning.search import gpu_slots, prepare_data, run_search, start_ray
+    from tuning.search import gpu_slots, measure_in_slot, prepare_data, run_search, start_ray
 
     facts = prepare_data(plan, progress=not asked.quiet) | code_facts()
     lock = open_experiment(plan, facts, asked, console) if asked.resume is not None else None
+    ahead = None
+    if lock is None and plan.first_in_full and slots is not None and not asked.address and not hardware.gpu_bytes:
+        ahead = PaceAhead(plan, slots)
     dashboard = start_ray(asked.address, hardware.cpus, asked.verbose)
     if warning := open_to_strangers(asked.address):
         console.print(warning, style="yellow", highlight=False, soft_wrap=True)
@@ -177,13 +182,15 @@ def run(
         console.print(f"trials at once: {slots.concurrent} ({slots.reason})", highlight=False)
         check_nodes(plan, slots, facts["dataset"], console)
     if lock is None:
-        plan = measured(plan, slots, length_options(asked, source), facts, console)
+        if plan.first_in_full:
+            pace = ahead.result() if ahead else measure_in_slot(plan, slots)
+            plan = at_pace(plan, pace, length_options(asked, source), facts, console)
         lock = open_experiment(plan, facts, asked, console)
     earlier = read_earlier(plan, facts["dataset"])
     if plan.warm_start:
         console.print(f"warm start: {describe_earlier(earlier)}", highlight=False)
-    if pace := pace_line(plan, slots):
-        console.print(pace, style="yellow", highlight=False, soft_wrap=True)
+    if warning := pace_line(plan, slots):
+        console.print(warning, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"after any interruption: {resume_command(plan)}", highlight=False, soft_wrap=True)
     budget = expected_budget(plan, source.train_images or 0, None)
     epochs = budget and budget.epochs
@@ -214,16 +221,13 @@ def fewer_in_time(plan: SearchPlan, source: Source, slots: Slots) -> Slots:
     return slots.shared_by(count, "the time budget holds few trainings")
 
 
-def measured(
-    plan: SearchPlan, slots: Slots, asked: LengthOptions, facts: dict[str, Any], console: Console
+def at_pace(
+    plan: SearchPlan, pace: Pace | None, asked: LengthOptions, facts: dict[str, Any], console: Console
 ) -> SearchPlan:
-    """The plan after the speed was measured, if the length of a training follows from the time budget."""
-    if not plan.first_in_full:
+    """The plan with the length that the measured pace makes of its time; as it was if that couldn't be measured."""
+    if pace is None:
         return plan
-    from tuning.search import measure_in_slot
-
     images = Images(facts["images"]["train"], facts["images"]["holdout"], facts["image_size"])
-    pace = measure_in_slot(plan, slots)
     used_s = time.time() - STARTED + ACTOR_S
     check_time(plan, images, pace, used_s)
     plan = with_length(plan, asked, images, pace, used_s, is_measured=True)

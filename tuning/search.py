@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import Callback, CheckpointConfig
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import TrialScheduler
@@ -274,13 +275,19 @@ def for_search(trainable: type[tune.Trainable], fingerprint: str, deadline: floa
     return type(trainable.__name__, (trainable,), {"images": fingerprint, "deadline": deadline})
 
 
-def measure_in_slot(plan: SearchPlan, slots: Slots) -> Pace:
-    """How fast a slot trains the first configuration; on a GPU with as many others as share it. Not run on a GPU."""
+def measure_in_slot(plan: SearchPlan, slots: Slots) -> Pace | None:
+    """How fast a slot trains the first configuration; on a GPU with as many others as share it. Not run on a GPU.
+
+    None if it can't be trained, which the trials will then say better.
+    """
     resources: dict[str, Any] = {"num_cpus": slots.cpus_per_trial, "num_gpus": slots.gpus_per_trial}
     if slots.kinds and (pin := slots.kinds[0].pin):
         resources["resources"] = {pin: PIN_SHARE}
     measure = ray.remote(max_calls=1, max_retries=0, **resources)(measure_pace)
-    pace = ray.get(measure.remote(first_configuration(plan), max(1, int(slots.cpus_per_trial))))
+    try:
+        pace = ray.get(measure.remote(first_configuration(plan), max(1, int(slots.cpus_per_trial))))
+    except RayError:
+        return None
     together = max(1, int(1 / slots.gpus_per_trial)) if slots.gpus_per_trial else 1
     return Pace(pace.train * together, pace.evaluate)
 
