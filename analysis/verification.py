@@ -16,6 +16,7 @@ from analysis.manifest import ENSEMBLE, MANIFEST, read_manifest
 from trainable import metrics
 from trainable.errors import UserError
 from trainable.files import PREDICTIONS, broken_files, checksum, read_object, read_record
+from trainable.ranking import TIE
 
 NAMED = ("plan", "versions", "git_commit", "command", "dataset")
 """What experiment.json has to tell, so that the search can be repeated."""
@@ -129,7 +130,7 @@ def check_decisions(folder: Path, records: dict[str, Records]) -> Iterator[str]:
 
 def is_score_of(score: float, top1: float | None) -> bool:
     """Whether a decision had this score of a record with that top-1; None: the trial diverged and left no record."""
-    return score == 0 if top1 is None else abs(score - top1) <= metrics.TIE * (1 + 1e-6)
+    return score == 0 if top1 is None else abs(score - top1) <= TIE * (1 + 1e-6)
 
 
 def check_ensemble(folder: Path, facts: dict[str, Any]) -> Iterator[str]:

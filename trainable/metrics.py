@@ -59,8 +59,6 @@ DIVERGED = "diverged"
 SCORE = SELECT_TOP1
 SCORE_MODE = "max"
 """What the scheduler, the sampler and the choice of members compare."""
-TIE = 1e-4
-"""By how much at most the loss moves a score, see `rank_score`."""
 
 
 def step_of(record: Mapping[str, Any]) -> float:
@@ -73,16 +71,6 @@ def is_complete(record: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     epochs = config.get("epochs")
     length = config.get("steps") or (math.inf if epochs is None else math.ceil(epochs))
     return step_of(record) >= length
-
-
-def rank_score(record: Mapping[str, Any]) -> float:
-    """What decisions compare: top-1, and where that ties the loss; NaN if the record has no score.
-
-    The loss moves it by less than one image of 10,000 does.
-    """
-    loss = record.get(SELECT_LOSS, 0.0)
-    tie = TIE if not math.isfinite(loss) else TIE * loss / (1 + loss)
-    return record.get(SCORE, math.nan) - (tie if loss > 0 else 0.0)
 
 
 def epoch_seconds(record: Mapping[str, Any]) -> float:

@@ -13,6 +13,7 @@ from optuna.trial import TrialState as OptunaState
 from trainable import metrics
 from trainable.address import patiently
 from trainable.errors import UserError
+from trainable.ranking import rank_score
 from tuning.decisions import DecisionLog
 from tuning.engine import Action, Decision, Status
 from tuning.failures import cause_of, is_memory, is_node, is_unreachable
@@ -120,7 +121,7 @@ class Executor:
     def report(self, key: str, record: dict[str, Any]) -> Action:
         """A trial finished a step, or was cut short by the deadline."""
         self.look_at_the_clock()
-        step, score = metrics.step_of(record), metrics.rank_score(record)
+        step, score = metrics.step_of(record), rank_score(record)
         again = step in self.engine.trials[key].curve
         action = self.engine.report(key, step, score, metrics.epoch_seconds(record))
         if not again:

@@ -17,6 +17,7 @@ from trainable import metrics
 from trainable.address import delete_tree
 from trainable.errors import UserError
 from trainable.files import RECORD, STATE, broken_files, read_object, read_record, write_text
+from trainable.ranking import rank_score
 from tuning.engine import WORST
 from tuning.plan import SearchPlan
 from tuning.storage import RESULTS, cut_half_line, read_lines
@@ -53,7 +54,7 @@ class PastTrial(NamedTuple):
     @property
     def curve(self) -> dict[float, float]:
         """Score after each step, as decisions compare it; the worst if a record has none, or one that is no number."""
-        scores = {step: metrics.rank_score(record) for step, record in self.records.items()}
+        scores = {step: rank_score(record) for step, record in self.records.items()}
         return {step: score if math.isfinite(score) else WORST for step, score in scores.items()}
 
     @property

@@ -10,6 +10,7 @@ from search_spaces.space import admits, applies
 from trainable import metrics
 from trainable.errors import UsageError, UserError
 from trainable.experiment_lock import is_running
+from trainable.ranking import rank_score
 from tuning.plan import SearchPlan
 from tuning.storage import EXPERIMENT, find_experiment, read_experiment, read_records
 
@@ -98,7 +99,7 @@ def _trials(folder: Path, plan: SearchPlan, dataset: str) -> list[Earlier]:
     configs: dict[str, dict[str, Any]] = {}
     for record in read_records(folder):
         if metrics.SCORE in record and metrics.EPOCH in record and "config" in record:
-            curves.setdefault(record["trial_name"], {})[metrics.step_of(record)] = metrics.rank_score(record)
+            curves.setdefault(record["trial_name"], {})[metrics.step_of(record)] = rank_score(record)
             configs[record["trial_name"]] = record["config"]
     side = old.work.image_size if old.work else old.trial.get("image_size")
     fitting = {name: _fitting(_with_geometry(config, side), plan.space) for name, config in configs.items()}

@@ -87,7 +87,7 @@ def test_counts_are_those_of_the_files_and_of_the_searchs_own_splits(make_folder
 
 def test_without_a_published_val_part_holdout_is_cut_from_train(make_folder: MakeFolder) -> None:
     scanned, _ = look(make_folder({"ant": 10, "bee": 20}))
-    assert class_counts(scanned.images, 2).to_dict("list") == {"train": [6, 16], "select": [2, 2], "holdout": [2, 2]}
+    assert class_counts(scanned.images, 2).to_dict("list") == {"train": [6, 14], "select": [2, 4], "holdout": [2, 2]}
 
 
 def test_the_summary_has_sides_and_bytes_of_each_split(make_folder: MakeFolder) -> None:
@@ -238,7 +238,7 @@ def test_the_command_prints_a_summary_and_writes_four_figures(make_folder: MakeF
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == f"{root}: 32 images of 2 classes, class-folders"
-    assert lines[4].split() == ["train", "22", "2", r"\x1b[31mbee", "4", "ant", "18", "40", "0.1"]
+    assert lines[4].split() == ["train", "20", "2", r"\x1b[31mbee", "4", "ant", "16", "40", "0.1"]
     assert lines[7].split()[:4] == ["test", "2", "0", "-"]
     assert "\x1b" not in done.stdout
     assert "no warnings" in lines

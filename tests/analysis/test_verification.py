@@ -13,6 +13,7 @@ from analysis.experiment import main
 from analysis.export import Export
 from analysis.verification import are_in_order, verify
 from trainable import metrics
+from trainable.ranking import TIE
 
 TRIAL, CHECKPOINT = "0001-test_resnet", "0001-test_resnet/checkpoint_000001"
 
@@ -143,9 +144,9 @@ def test_the_loss_may_break_ties_in_a_score_and_no_more(copied: Path) -> None:
     def lower(by: float) -> Callable[[dict], object]:
         return lambda line: line.update(score=line["score"] and line["score"] - by)
 
-    rewrite(copied / "decisions.jsonl", lower(metrics.TIE))
+    rewrite(copied / "decisions.jsonl", lower(TIE))
     assert verify(copied)[1] == []
-    rewrite(copied / "decisions.jsonl", lower(metrics.TIE))
+    rewrite(copied / "decisions.jsonl", lower(TIE))
     assert len([line for line in verify(copied)[1] if "had" in line]) == 2
 
 

@@ -90,8 +90,10 @@ def test_a_missing_field_is_named() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("epochs", 0, "greater than or equal to 1"),
-        ("epochs", 1.5, "integer"),
+        ("epochs", 0, "greater than 0"),
+        ("epochs", "many", "valid"),
+        ("steps", 0, "greater than or equal to 1"),
+        ("select_share", 1.0, "less than 1"),
         ("batch_size", 0, "greater than or equal to 1"),
         ("image_size", 7, "greater than or equal to 8"),
         ("image_size", 1025, "less than or equal to 1024"),

@@ -192,7 +192,7 @@ def test_a_run_that_was_killed_and_one_that_was_interrupted_go_on_as_if_undistur
     interrupted.send_signal(signal.SIGINT)
     code, out, err = finish(interrupted)
     assert code == 130
-    assert f"go on by: python -m trainable.train --resume {run}" in out
+    assert f"continue by: python -m trainable.train --resume {run}" in out
     assert "Traceback" not in err
     assert epochs_done(tmp_path) < EPOCHS
 
@@ -341,7 +341,7 @@ def test_a_run_that_memory_does_not_suffice_for_ends_in_one_line(colour_folder: 
         (["--arch", "test_resnet", "--attn-drop-rate", "0.1"], 1, "test_resnet has no attn_drop_rate: leave it out"),
         (["--arch", "vit_small", "--patch-size", "5"], 1, "patch_size 5 doesn't divide the image size 32"),
         (["--data", "missing"], 2, r"/missing: no such folder; give the folder that holds the images"),
-        (["--epochs", "0"], 2, "options: epochs = 0: Input should be greater than or equal to 1"),
+        (["--epochs", "0"], 2, "options: epochs = 0.0: Input should be greater than 0"),
         (["--lr-base", "fast"], 2, "Invalid value for '--lr-base'"),
         (["--augment", "strong"], 2, "Invalid value for '--augment'"),
         (["--threads", "0"], 2, "Invalid value for '--threads'"),
@@ -373,7 +373,7 @@ def test_a_mistake_is_one_line_on_stderr(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--epochs", "0"], 2, "options: epochs = 0: Input should be greater than or equal to 1"),
+        (["--epochs", "0"], 2, "options: epochs = 0.0: Input should be greater than 0"),
         (["--arch"], 2, "Option '--arch' requires an argument."),
         (["--config", "no.json"], 1, "no.json: No such file or directory; give the params.json of a trial"),
     ],

@@ -21,6 +21,7 @@ from trainable.data.loader import dead_workers
 from trainable.epoch import HeldOutScores, TrainScores
 from trainable.errors import UserError
 from trainable.files import checksum
+from trainable.ranking import TIE, rank_score
 from trainable.training import Training, cosine_with_warmup, cpu_weights
 
 CPU = torch.device("cpu")
@@ -168,7 +169,7 @@ def test_a_training_with_workers_continues_like_an_undisturbed_one(
 
 
 def test_a_record_has_every_key_of_metrics_and_no_other(build) -> None:
-    keys = {value for name, value in vars(metrics).items() if name.isupper() and name not in ("SCORE_MODE", "TIE")}
+    keys = {value for name, value in vars(metrics).items() if name.isupper() and name != "SCORE_MODE"}
     training = build()
     record = training.run_step()
     assert set(record) == keys
@@ -558,8 +559,8 @@ def test_a_checkpoint_of_a_version_that_saved_whole_epochs_only_continues(build,
 
 def test_ties_of_top1_are_decided_by_the_loss_and_nothing_else_is() -> None:
     def score(top1: float, loss: float) -> float:
-        return metrics.rank_score({metrics.SCORE: top1, metrics.SELECT_LOSS: loss})
+        return rank_score({metrics.SCORE: top1, metrics.SELECT_LOSS: loss})
 
     assert score(0.5, 1.0) > score(0.5, 1.1) > score(0.5, math.inf)
-    assert score(0.5, math.inf) > score(0.4999 - metrics.TIE, 0.0)
-    assert math.isnan(metrics.rank_score({}))
+    assert score(0.5, math.inf) > score(0.4999 - TIE, 0.0)
+    assert math.isnan(rank_score({}))
