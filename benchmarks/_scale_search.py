@@ -139,7 +139,7 @@ class WatchedExecutor(Executor):
         action = super().report(key, record)
         self.workers.add(record[PROCESS])
         if len(self.workers) >= self.slots and self.deadline == math.inf:
-            self.deadline = time.monotonic() + (self.plan.time_budget_s or 0)
+            self.deadline = time.time() + (self.plan.time_budget_s or 0)
         times = (record[BEGUN], record[REPORTED], now)
         used = (time.process_time(), self.policy.seconds, self.process.memory_info().rss)
         self.handled.append(Handled(*times, record[PROCESS], *used, len(self.engine.trials)))
