@@ -8,9 +8,10 @@ import time
 from typing import Any, NamedTuple
 
 from search_spaces import start_point
+from search_spaces.geometry import GROWING
 from trainable.errors import UsageError
 from trainable.pace import Pace
-from tuning.arithmetic import PASSES, training_gmacs, usual_images_per_second
+from tuning.arithmetic import GROWING_SHARE, PASSES, training_gmacs, usual_images_per_second
 from tuning.length import Length, choose_length, fewer_slots, in_steps, longest_epochs, usual_length
 from tuning.plan import SearchPlan, clock, usual_first_rung
 from tuning.step_cost import Work
@@ -85,7 +86,8 @@ def first_configuration(plan: SearchPlan) -> dict[str, Any]:
 
 def usual_pace(plan: SearchPlan, images: Images, cores: float) -> Pace:
     """Of the first configuration by its arithmetic, on so many cores: right within a factor of `DOUBT` at best."""
-    train_s = 1 / (usual_images_per_second(first_configuration(plan), images.side) * cores)
+    whole = first_configuration(plan) | {GROWING: False}
+    train_s = 1 / (usual_images_per_second(whole, images.side) * cores)
     return Pace(train_s, train_s / PASSES)
 
 
@@ -103,7 +105,7 @@ def with_length(
         plan: Of the search.
         asked: What of the length is given.
         images: None if they aren't known yet; then a step is an epoch.
-        pace: Of the first configuration in a slot.
+        pace: Of the first configuration in a slot, on images of the whole size.
         used_s: Seconds from the command to the first update.
         is_measured: Whether that is the pace of this machine, and not the usual one.
     """
@@ -114,9 +116,10 @@ def with_length(
     plan = plan.model_copy(update={"reserve_s": reserve_seconds(plan, images, pace)})
     batch = batch_of(plan, images)
     per_epoch = max(1, images.train // batch)
-    length = choose(plan, asked, per_epoch, pace.train * batch, training_seconds(plan, used_s))
+    image_s = pace.train * (GROWING_SHARE if first_configuration(plan).get(GROWING) else 1.0)
+    length = choose(plan, asked, per_epoch, image_s * batch, training_seconds(plan, used_s))
     gmacs = training_gmacs(first_configuration(plan), images.side)
-    work = Work(images.side, pace.train * images.train * length.epochs / length.steps / gmacs, is_measured)
+    work = Work(images.side, image_s * images.train * length.epochs / length.steps / gmacs, is_measured)
     plan = plan.model_copy(update=_length_fields(plan, asked, length) | {"work": work})
     return plan.model_copy(update={"first": reachable(plan, max(1, asked.tries), training_seconds(plan, used_s))})
 

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from search_spaces import get_space, with_geometry
+from search_spaces import get_space, narrow, with_geometry
 from trainable.errors import UsageError
 from trainable.pace import Pace
+from tuning.arithmetic import GROWING_SHARE, training_gmacs
 from tuning.plan import SearchPlan
 from tuning.time_plan import (
     EXPORT_S,
@@ -18,6 +19,7 @@ from tuning.time_plan import (
     LengthOptions,
     batch_of,
     check_time,
+    first_configuration,
     reserve_seconds,
     slots_in_time,
     training_seconds,
@@ -63,9 +65,6 @@ def test_what_a_step_costs_is_known_from_the_pace(plan):
     measured = with_length(plan, LengthOptions(), IMAGES, PACE, is_measured=True)
     engine_cost = measured.work
     assert engine_cost.is_measured
-    from tuning.arithmetic import training_gmacs
-    from tuning.time_plan import first_configuration
-
     a_step = engine_cost.seconds * training_gmacs(first_configuration(measured), 32)
     assert a_step == pytest.approx(measured.epochs * IMAGES.train * PACE.train / measured.length)
 
@@ -126,3 +125,15 @@ def test_without_a_budget_there_is_no_end():
     assert clock.training_ends == clock.left() == math.inf
     assert clock.training_left() is None
     assert clock.option() == ()
+
+
+def test_images_that_grow_get_more_epochs_of_the_same_time(tmp_path):
+    images = IMAGES._replace(side=64)
+    space = with_geometry(get_space("resnet"), 64, cheap=True)
+    growing = SearchPlan(space=space, trial={}, epochs=30, time_budget_s=300, name="a", output=tmp_path)
+    whole = growing.model_copy(update={"space": narrow(space, ["progressive_resize=false"])})
+    lengths = [with_length(each, LengthOptions(), images, PACE) for each in (growing, whole)]
+    assert lengths[0].epochs / lengths[1].epochs == pytest.approx(1 / GROWING_SHARE, rel=0.15)
+    seconds = [each.work.seconds * training_gmacs(first_configuration(each), 64) * each.length for each in lengths]
+    assert seconds[0] == pytest.approx(seconds[1], rel=0.1)
+    assert usual_pace(growing, images, 2) == usual_pace(whole, images, 2)
