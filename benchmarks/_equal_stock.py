@@ -243,7 +243,7 @@ def best_of(results: Iterable[tune.Result], seconds: float) -> Best:
 def seconds_of(result: tune.Result) -> float:
     """Seconds of the epochs that a trial has reported."""
     table = result.metrics_dataframe
-    return 0.0 if table is None else float(table["seconds"].sum())
+    return 0.0 if table is None or "seconds" not in table else float(table["seconds"].sum())  # some end without
 
 
 if __name__ == "__main__":
