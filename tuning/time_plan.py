@@ -18,11 +18,11 @@ from tuning.step_cost import Work
 
 START_S, MEASURE_S = 14.0, 7.0
 """From the command to the first update: imports, Ray, the first trial's process; and the measurement of the speed."""
-EXPORT_S, REPORT_S = 9.0, 5.0
+EXPORT_S, REPORT_S = 8.0, 4.0
 """What export and report take beside what they compute: imports, above all."""
 LEAST_END_S = 8.0
 """What they take at least; a budget that leaves no more is refused."""
-SPARE = 0.02
+SPARE = 0.01
 """Of a time budget, against surprises at the end."""
 LEAST_SHARE = 0.4
 """Of a budget, for training: if the end takes more than the rest, it leaves something out."""
