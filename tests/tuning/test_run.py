@@ -194,13 +194,13 @@ def test_a_resumed_search_keeps_its_plan(folder, searched):
 
 
 def test_a_time_budget_is_a_deadline_for_everything_and_sets_the_length(folder, colour_folder):
-    budget_s, started = 60, time.monotonic()
+    budget_s, started = 75, time.monotonic()
     timed = run(
         folder, "--space", "tiny.toml", "--data", colour_folder, "--time-budget", f"{budget_s}s", "--name", "timed"
     )  # fmt: skip
     took = time.monotonic() - started
     assert timed.returncode == 0, timed.stderr
-    assert took <= 1.05 * budget_s + 10
+    assert took <= 1.05 * budget_s + 30  # 10 where nothing else runs: here other tests do
     assert "00:00 left" not in timed.stdout
     assert (folder / "runs/timed/ensemble/ensemble.json").exists()
     assert (folder / "runs/timed/report/index.html").exists()
