@@ -24,14 +24,11 @@ from trainable.config import TrialConfig, make_config
 from trainable.data.dataset import Dataset, open_dataset
 from trainable.epoch import score
 from trainable.errors import UserError
+from trainable.pace import EPOCHS, fastest_update
 from trainable.training import Training
 from tuning.arithmetic import usual_images_per_second
 from tuning.first import published_configurations
 
-WARM_UP = 3
-"""Updates before the measured ones."""
-ENDLESS = 1000
-"""Epochs of the training that is only measured."""
 SCORED = 2
 """Training images that are scored after every epoch, since something has to be."""
 
@@ -66,11 +63,11 @@ def main(task: Task) -> Outcome:
     )
 
 
-def configuration(task: Task, epochs: float, steps: int | None = None) -> TrialConfig:
+def configuration(task: Task, epochs: float) -> TrialConfig:
     """The published start of the cheapest architecture, for so many epochs."""
     start = cheapest_start(get_space(task.space), task.image_size)
     own = {"data": task.data, "image_size": task.image_size, "seed": task.seed, "flip": task.flip}
-    return make_config(with_default_rates(start) | own | {"epochs": epochs, "steps": steps}, f"space {task.space}")
+    return make_config(with_default_rates(start) | own | {"epochs": epochs}, f"space {task.space}")
 
 
 def cheapest_start(space: Space, image_size: int) -> dict[str, Any]:
@@ -81,10 +78,8 @@ def cheapest_start(space: Space, image_size: int) -> dict[str, Any]:
 
 def epochs_within(task: Task, dataset: Dataset, rows: NDArray[np.int64]) -> float:
     """How long a training may be to end with the seconds, measured by a few updates."""
-    timed = build(configuration(task, ENDLESS, steps=1), dataset, rows, task.cores)
-    timed.run_step(until=WARM_UP)
-    record = timed.run_step(until=WARM_UP + task.timed_updates)
-    return affordable_epochs(task.seconds, record[metrics.SECONDS_TRAIN] / task.timed_updates, len(timed.order))
+    timed = build(configuration(task, EPOCHS), dataset, rows, task.cores)
+    return affordable_epochs(task.seconds, fastest_update(timed), len(timed.order))
 
 
 def affordable_epochs(seconds: float, seconds_an_update: float, updates_an_epoch: int) -> float:

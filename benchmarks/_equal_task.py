@@ -46,8 +46,6 @@ class Task(BaseModel):
     """Length of a full training in stock's search."""
     stock_trials: int = 10_000
     """Most trials of stock's search: more than any budget buys."""
-    timed_updates: int = 20
-    """Updates that the single training's speed is measured by."""
 
     @property
     def file(self) -> Path:

@@ -65,7 +65,7 @@ STOCK_SPACES = ("resnet", "swin")
 QUICK_SECONDS, QUICK_IMAGE = 2.0, 8
 QUICK_TASKS: dict[str, dict[str, Any]] = {
     "stock": {"seconds": 100.0, "stock_trials": 1, "stock_epochs": 1, "cores": 1},
-    "one": {"timed_updates": 1, "cores": 1},
+    "one": {"cores": 1},
     "ours": {"seconds": 60.0},
 }
 """What differs where a run only has to show that it works: a process of Ray takes longer to start than the seconds."""

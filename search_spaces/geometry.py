@@ -15,6 +15,8 @@ GROWING = "progressive_resize"
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 VITS = ("vit_small", "deit_small")
 SWINS = ("swin_tiny",)
+FAMILIES = {"stem": RESNETS, "patch_size": VITS, "window_size": SWINS, GROWING: (*RESNETS, *VITS, *SWINS)}
+"""Each geometry, and which of our architectures have it."""
 
 
 def with_geometry(space: Space, image_size: int, cheap: bool, grows: bool = True) -> Space:
@@ -28,8 +30,8 @@ def with_geometry(space: Space, image_size: int, cheap: bool, grows: bool = True
     """
     there = next((d.values for d in space.dimensions if d.name == "arch" and isinstance(d, Choice)), ())
     added: list[Dimension] = []
-    for name, family, values in _choices(image_size):
-        among = tuple(arch for arch in there if arch in family)
+    for name, values in _choices(image_size).items():
+        among = tuple(arch for arch in there if arch in FAMILIES[name])
         if among and len(values) > 1 and (grows or name != GROWING):
             when: Condition | None = None if len(among) == len(there) else {"arch": among}
             added.append(Choice(name=name, values=values, start=values[0 if cheap else -1], when=when))
@@ -43,14 +45,13 @@ def with_geometry(space: Space, image_size: int, cheap: bool, grows: bool = True
 
 def usual_geometry(arch: str, image_size: int) -> dict[str, Any]:
     """The values that a configuration has which names none."""
-    names = [name for name, family, _ in _choices(image_size) if arch in family]
     usual = {
         "stem": "small" if image_size < SMALL_IMAGE else "full",
         "patch_size": usual_patch(image_size),
         "window_size": usual_window(image_size),
         GROWING: False,
     }
-    return {name: usual[name] for name in names}
+    return {name: value for name, value in usual.items() if arch in FAMILIES[name]}
 
 
 def usual_patch(image_size: int) -> int:
@@ -67,15 +68,10 @@ def usual_window(image_size: int) -> int:
     return max((window for window in range(4, 8) if feature_map % window == 0), default=7)
 
 
-def _choices(image_size: int) -> list[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
-    """Name, architectures and values of each dimension, the cheapest value first."""
+def _choices(image_size: int) -> dict[str, tuple[Any, ...]]:
+    """The values of each dimension, the cheapest first."""
     patch, window = usual_patch(image_size), usual_window(image_size)
     patches = (2 * patch, patch) if image_size % (2 * patch) == 0 and image_size // (2 * patch) >= 4 else (patch,)
     windows = (window, 2 * window) if image_size // 4 % (2 * window) == 0 else (window,)
     sides = (True, False) if image_size >= GROWS_FROM and image_size % 16 == 0 else (False,)
-    return [
-        ("stem", RESNETS, ("full", "small")),
-        ("patch_size", VITS, patches),
-        ("window_size", SWINS, windows),
-        (GROWING, (*RESNETS, *VITS, *SWINS), sides),
-    ]
+    return {"stem": ("full", "small"), "patch_size": patches, "window_size": windows, GROWING: sides}

@@ -206,14 +206,12 @@ def _begin(again: Again, device: "torch.device", cores: int) -> "Training":
     training = Training(again.config, dataset, rows, splits.select, device, cores)
     for path in sorted(again.folder.glob(f"{UNFINISHED}*"), reverse=True):
         record = read_record(path)
-        if record and again.began(record) and _last_epoch(record) < again.epochs and not broken_files(path, record):
+        if record is None or not again.began(record) or record["epochs"][-1][metrics.EPOCH] >= again.epochs:
+            continue
+        if not broken_files(path, record):
             load_checkpoint(training, path)
             break
     return training
-
-
-def _last_epoch(record: dict[str, Any]) -> float:
-    return max(each[metrics.EPOCH] for each in record["epochs"])
 
 
 def _save(training: "Training", again: Again) -> None:

@@ -19,8 +19,10 @@ UPDATES = 20
 SECONDS = 2.5
 """... for about so long; at least one, after a first one that isn't counted."""
 
-EPOCHS, MEAN_AT = 1000, 0.56
-"""Where in a training so long augmentation, and what it costs, is as strong as in the mean."""
+EPOCHS = 1000
+"""Of a training that is only measured."""
+MEAN_AT = 0.56
+"""At this share of them augmentation, and what it costs, is as strong as in the mean."""
 
 
 class Pace(NamedTuple):
@@ -45,16 +47,19 @@ def measure_pace(values: dict[str, Any], cores: int) -> Pace:
     config = TrialConfig.model_validate(values | {"progressive_resize": False, "epochs": EPOCHS, "steps": None})
     dataset, device = open_images_of(config, progress=False), choose_device()
     training = Training(config, dataset, dataset.splits.train, dataset.splits.select, device, cores)
-    training.updates = round(MEAN_AT * EPOCHS) * len(training.order)
-    update_s = _fastest_update(training)
+    update_s = fastest_update(training)
     started = time.perf_counter()
     rows = dataset.splits.select
     training.predict(rows)
     return Pace(update_s / training.batch, (time.perf_counter() - started) / len(rows))
 
 
-def _fastest_update(training: "Training") -> float:
-    """Seconds of the fastest of some updates behind the first one: other load, such as Ray's start, can only add."""
+def fastest_update(training: "Training") -> float:
+    """Seconds of the fastest of some updates at the mean strength of augmentation: other load can only add.
+
+    Of a new training of `EPOCHS`, which is of no use afterwards.
+    """
+    training.updates = round(MEAN_AT * EPOCHS) * len(training.order)
     training.train_up_to(training.updates + 1)
     seconds: list[float] = []
     while not seconds or (len(seconds) < UPDATES and sum(seconds) < SECONDS):

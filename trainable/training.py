@@ -120,12 +120,8 @@ class Training:
     @property
     def epoch(self) -> float:
         """Epochs done: a whole number between two, a fraction within one."""
-        return self.epochs_at(self.updates)
-
-    def epochs_at(self, updates: int) -> float:
-        """Epochs that so many updates are."""
-        whole, part = divmod(updates, len(self.order))
-        return whole if part == 0 else updates / len(self.order)
+        whole, part = divmod(self.updates, len(self.order))
+        return self.updates / len(self.order) if part else whole
 
     @property
     def step(self) -> float:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces import usual_geometry, usual_patch
-from search_spaces.geometry import RESNETS, VITS
+from search_spaces import geometry, usual_geometry, usual_patch
 
 PUBLISHED_SIDE = 224
 GMACS = {
@@ -35,10 +34,10 @@ USUAL_SPEED = 70.0
 def forward_gmacs(config: Mapping[str, Any], image_size: int) -> float:
     """Of one image of `image_size` px through the configuration's model."""
     arch = str(config.get("arch"))
-    if arch in VITS:
+    if arch in geometry.VITS:
         return _vit_gmacs(image_size, config.get("patch_size"))
     gmacs = GMACS.get(arch, UNKNOWN_GMACS) * (image_size / PUBLISHED_SIDE) ** 2
-    if arch in RESNETS and has_small_stem(config, image_size):
+    if arch in geometry.RESNETS and has_small_stem(config, image_size):
         gmacs *= SMALL_STEM
     return gmacs
 
@@ -48,14 +47,24 @@ def has_small_stem(config: Mapping[str, Any], image_size: int) -> bool:
     return (config.get("stem") or usual_geometry(str(config.get("arch")), image_size)["stem"]) == "small"
 
 
+def whole_gmacs(config: Mapping[str, Any], image_size: int) -> float:
+    """Of training one image of the whole size."""
+    return PASSES * forward_gmacs(config, image_size)
+
+
 def training_gmacs(config: Mapping[str, Any], image_size: int) -> float:
-    """Of training one image; images that grow count as in the mean over a training."""
-    return PASSES * forward_gmacs(config, image_size) * (GROWING_SHARE if config.get("progressive_resize") else 1.0)
+    """Of training one image, in the mean over a training."""
+    return whole_gmacs(config, image_size) * mean_share(config)
+
+
+def mean_share(config: Mapping[str, Any]) -> float:
+    """What a training costs, in parts of one on whole images."""
+    return GROWING_SHARE if config.get(geometry.GROWING) else 1.0
 
 
 def size_share(config: Mapping[str, Any], done: float) -> float:
-    """What the step that ends at the share `done` of a training costs, in parts of one on whole images."""
-    if not config.get("progressive_resize"):
+    """The same of the step that ends at the share `done` of a training."""
+    if not config.get(geometry.GROWING):
         return 1.0
     return next(share for end, share in GROWING if done <= end)
 

@@ -34,8 +34,7 @@ def expected_budget(plan: SearchPlan, train_images: int, speed: float | None) ->
     Returns:
         None where the plan is bounded by time alone, and nothing tells the speed.
     """
-    an_epoch = plan.length / plan.epochs  # in steps
-    limits = [plan.step_limit / an_epoch] if plan.step_limit is not None else []
+    limits = [plan.epochs_of(plan.step_limit)] if plan.step_limit is not None else []
     if plan.trials is not None:
         limits.append(scheduled_epochs(plan, plan.trials))
     if not limits and plan.time_budget_s is not None and speed is not None:
@@ -50,7 +49,7 @@ def expected_budget(plan: SearchPlan, train_images: int, speed: float | None) ->
 def scheduled_epochs(plan: SearchPlan, trials: int) -> float:
     """Epochs that the scheduler spends on so many trials if each rung lets exactly its share go on."""
     if plan.rungs:
-        return halving_steps(trials, plan.rungs, plan.reduction_factor) * plan.epochs / plan.length
+        return plan.epochs_of(halving_steps(trials, plan.rungs, plan.reduction_factor))
     if plan.scheduler == "hyperband":
         return hyperband_epochs(trials, plan.length, plan.reduction_factor)
     return trials * plan.epochs / (2 if plan.scheduler == "median" else 1)

@@ -126,6 +126,11 @@ class Policy(Protocol):
         """What the step that follows `step` takes with such a configuration; None if nothing tells."""
 
 
+def in_time(step_seconds: float | None, left: float) -> bool:
+    """Whether a step ends within the seconds that are left; None, of which nothing tells, does."""
+    return step_seconds is None or step_seconds <= left
+
+
 def rung_levels(first: int, factor: float, longest: int) -> list[int]:
     """Steps of the rungs: `first`, `first` x `factor`, ... below `longest`, and `longest` as the last."""
     steps = math.ceil(math.log(longest / first, factor)) if first < longest else 0
@@ -241,8 +246,7 @@ class Engine:
 
         The one that runs in full does so in any case: its schedule is about to end, and the deadline cuts it short.
         """
-        seconds = self.policy.step_seconds(trial.config, trial.steps)
-        if self._runs_in_full(trial) or seconds is None or seconds <= self.left():
+        if self._runs_in_full(trial) or in_time(self.policy.step_seconds(trial.config, trial.steps), self.left()):
             return Action.CONTINUE
         self.end(trial.key, NO_TIME)
         return Action.STOP
@@ -343,8 +347,7 @@ class Engine:
 
     def _fits_in(self, seconds: float, config: Mapping[str, Any]) -> bool:
         """Whether the configuration can reach the first rung in time; the first of all is tried in any case."""
-        step_seconds = self.policy.step_seconds(config)
-        return not self.trials or step_seconds is None or step_seconds * self.rungs[0] <= seconds
+        return not self.trials or in_time(self.policy.step_seconds(config), seconds / self.rungs[0])
 
     def _leave(self, key: str, status: Status, kind: Literal["end", "stop", "fail"], reason: str) -> None:
         trial = self.trials[key]

@@ -17,7 +17,7 @@ import numpy as np
 
 from search_spaces import Space, cardinality, encode, sample, start_point
 from tuning.curve_model import MOST_POINTS, CurveModel, Floats, expected_improvement, normal_scores
-from tuning.engine import Budget, Move, Status, TrialState
+from tuning.engine import Budget, Move, Status, TrialState, in_time
 from tuning.step_cost import StepCost
 from tuning.warm_start import Earlier
 
@@ -226,17 +226,14 @@ class FreezeThaw:
 
     def _going_on(self, trials: Iterable[TrialState], budget: Budget) -> list[TrialState]:
         """The paused trials whose next step the budget reaches: of each rung the `MOST_PAUSED` best."""
-        waiting = [trial for trial in trials if trial.status is Status.PAUSED and self._continues(trial, budget)]
+        paused = [trial for trial in trials if trial.status is Status.PAUSED]
+        waiting = [each for each in paused if in_time(self.step_seconds(each.config, each.steps), budget.seconds)]
         best: list[TrialState] = []
         for rung, further in itertools.pairwise(self.rungs):
             if further - rung <= budget.steps:
                 at_rung = [trial for trial in waiting if trial.steps == rung]
                 best += sorted(at_rung, key=lambda trial: -trial.curve[rung])[:MOST_PAUSED]
         return best
-
-    def _continues(self, trial: TrialState, budget: Budget) -> bool:
-        seconds = self.step_seconds(trial.config, trial.steps)
-        return seconds is None or seconds <= budget.seconds
 
     def _fresh(self) -> list[Candidate]:
         """Random configurations that no trial has had, all different; fewer where the space has no more."""

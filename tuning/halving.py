@@ -6,7 +6,7 @@ Unlike the variant that stops trials for good, it can still promote one that loo
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tuning.engine import Budget, Move, Status, TrialState
+from tuning.engine import Budget, Move, Status, TrialState, in_time
 from tuning.sampler import RungSampler
 from tuning.step_cost import StepCost
 
@@ -41,9 +41,9 @@ class Halving:
         choice = promotable(trials.values(), self.rungs, self.factor)
         if choice is not None:
             trial, rank = choice
-            rung, seconds = int(trial.steps), self.step_seconds(trial.config, trial.steps)
-            in_time = seconds is None or seconds <= budget.seconds
-            if in_time and self.rungs[self.rungs.index(rung) + 1] - rung <= budget.steps:
+            rung, step_seconds = int(trial.steps), self.step_seconds(trial.config, trial.steps)
+            has_steps = self.rungs[self.rungs.index(rung) + 1] - rung <= budget.steps
+            if has_steps and in_time(step_seconds, budget.seconds):
                 reached = sum(rung in other.curve for other in trials.values())
                 return Move(trial.key, f"in the top 1/{self.factor:g} of the {reached} that reached rung {rung}", rank)
         return Move(None, "a slot is free and no paused trial may go on") if budget.may_start else None

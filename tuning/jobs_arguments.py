@@ -14,7 +14,7 @@ from trainable.errors import UsageError
 from tuning import run
 from tuning.length import USUAL_EPOCHS
 from tuning.planning import FLAGS, GIVEN_ANEW, ON_OTHER_DATA, given_options, new_plan, precautions
-from tuning.resources import Hardware, parse_gpus_per_trial
+from tuning.resources import parse_gpus_per_trial
 
 BELONG_TO_JOBS = {
     "address": "the job runs on the cluster that it is submitted to; leave it out",
@@ -26,9 +26,6 @@ BELONG_TO_JOBS = {
 """Options of tuning.run that a job gives itself, and what to do instead."""
 SPACES = "spaces"
 """Folder of the job's package for a space file."""
-
-SOMEWHERE = Hardware(cpus=1, gpu_bytes=(0,))
-"""Of the cluster, which this machine doesn't know: nothing is estimated for it."""
 
 
 class Request(NamedTuple):
@@ -57,7 +54,7 @@ def check_new(arguments: Sequence[str]) -> Request:
     check_paths(asked)
     precautions(asked)
     parse_gpus_per_trial(asked.gpus_per_trial)
-    plan, _ = new_plan(as_if_here(asked), SOMEWHERE)
+    plan, _ = new_plan(as_if_here(asked), None)
     files = {}
     more: list[str] = []
     if (space_file := Path(asked.space)).suffix in (".toml", ".py"):

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces import Choice, Space, describe
+from search_spaces.geometry import FAMILIES, GROWING
 from search_spaces.space import applies
 from tuning.arithmetic import usual_images_per_second
 from tuning.budget import estimated_seconds, expected_budget, reference_speed
 from tuning.data import Source, apart_text
 from tuning.plan import SearchPlan, architectures_of, clock
 from tuning.resources import Hardware, Slots
-from tuning.step_cost import GEOMETRY
 
 SHOWN_FIRST = 4
 """So many of the first configurations are told."""
@@ -73,7 +73,7 @@ def plan_line(plan: SearchPlan) -> str:
     trials = "trials" if plan.trials is None else f"{plan.trials} trials"
     parts = [f"{trials} of up to {length_text(plan)}"]
     parts += ["the first one in full"] if plan.first_in_full else []
-    rungs = f"rungs at {', '.join(f'{rung * plan.epochs / plan.length:.3g}' for rung in plan.rungs)} epochs"
+    rungs = f"rungs at {', '.join(f'{plan.epochs_of(rung):.3g}' for rung in plan.rungs)} epochs"
     if plan.scheduler == "freeze-thaw":
         parts.append(f"freeze-thaw search, {rungs}")
     else:
@@ -81,8 +81,7 @@ def plan_line(plan: SearchPlan) -> str:
         parts += [f"{plan.sampler} sampler", f"{plan.scheduler} scheduler"]
         parts += [rungs, f"{share} continue"] if plan.rungs else []
         parts += [f"{share} of a bracket continue"] if plan.scheduler == "hyperband" else []
-    limit = plan.step_limit and plan.step_limit * plan.epochs / plan.length
-    parts += [f"at most {limit:.0f} epochs"] if limit else []
+    parts += [f"at most {plan.epochs_of(plan.step_limit):.0f} epochs"] if plan.step_limit else []
     parts += [time_text(plan)] if plan.time_budget_s else []
     parts += [f"warm start from {', '.join(folder.name for folder in plan.warm_start)}"] if plan.warm_start else []
     return ", ".join([*parts, f"seed {plan.seed}"])
@@ -102,7 +101,7 @@ def time_text(plan: SearchPlan) -> str:
 
 def costs_line(plan: SearchPlan, image_size: int, train_images: int, slots: Slots | None) -> str:
     """Seconds of a step of each architecture and geometry in a slot, roughly, the cheapest first."""
-    cores, images = (slots.cpus_per_trial if slots else 1), plan.epochs * train_images / plan.length
+    cores, images = (slots.cpus_per_trial if slots else 1), plan.epochs_of(1) * train_images
     costs = {text: images / (usual_images_per_second(config, image_size) * cores) for text, config in geometries(plan)}
     told = [f"{text} {seconds:.2g} s" for text, seconds in sorted(costs.items(), key=lambda each: each[1])]
     return f"roughly {'; '.join(told[:SHOWN_COSTS])}{'; ...' if len(told) > SHOWN_COSTS else ''}"
@@ -110,7 +109,7 @@ def costs_line(plan: SearchPlan, image_size: int, train_images: int, slots: Slot
 
 def geometries(plan: SearchPlan) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each architecture of the space with each geometry that it may have, in words, and as a configuration."""
-    dimensions = [each for each in plan.space.dimensions if each.name in GEOMETRY and isinstance(each, Choice)]
+    dimensions = [each for each in plan.space.dimensions if each.name in FAMILIES and isinstance(each, Choice)]
     for arch in architectures_of(plan.space):
         config = plan.trial_settings | {"arch": arch}
         there = [each for each in dimensions if applies(each, config)]
@@ -121,7 +120,7 @@ def geometries(plan: SearchPlan) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def geometry_text(name: str, value: Any) -> str:
     """`stem full`, `growing`."""
-    if name == "progressive_resize":
+    if name == GROWING:
         return "growing" if value else "whole"
     return f"{name.removesuffix('_size')} {value}"
 

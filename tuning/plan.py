@@ -145,6 +145,10 @@ class SearchPlan(BaseModel):
         """Steps of a full training."""
         return self.steps or math.ceil(self.epochs)
 
+    def epochs_of(self, steps: float) -> float:
+        """How many epochs so many steps are."""
+        return steps * self.epochs / self.length
+
     @property
     def trial_settings(self) -> dict[str, Any]:
         """The configuration of each trial but for what varies."""

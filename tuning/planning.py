@@ -21,7 +21,7 @@ from search_spaces import (
     with_batches_up_to,
     with_geometry,
 )
-from search_spaces.geometry import RESNETS, SWINS, VITS
+from search_spaces.geometry import FAMILIES
 from trainable.address import is_address, open_place
 from trainable.config import ARCHITECTURES, make_config
 from trainable.data.splits import SELECT_SHARE
@@ -68,8 +68,6 @@ CHEAP_BELOW_S = 3600
 """Searches with a shorter time budget start with the cheap geometry."""
 BATCHES_AN_EPOCH = 8
 """At least so many, in our own spaces."""
-FAMILY_OF = {"stem": RESNETS, "patch_size": VITS, "window_size": SWINS}
-"""Which of our architectures have what."""
 
 SLOT_OPTIONS = {"address", "gpus_per_trial", "cpus_per_trial", "concurrent", "max_slots", "cpu_trials"}
 WATCHERS = {"dashboard", "study", "mlflow"}
@@ -88,8 +86,8 @@ READERS = {
 """The schedulers that an option means something to; freeze-thaw reads all of them."""
 
 
-def new_plan(asked: SimpleNamespace, hardware: Hardware) -> tuple[SearchPlan, Source]:
-    """The plan that the options ask for, checked as far as can be without torch."""
+def new_plan(asked: SimpleNamespace, hardware: Hardware | None) -> tuple[SearchPlan, Source]:
+    """The plan that the options ask for, checked as far as can be without torch; None stands for an unknown machine."""
     source = find_source(asked.data, asked.image_size, asked.cache_dir, select_share(asked))
     usual = ON_DIGITS if source.is_digits else ON_OTHER_DATA
     time_budget_s = chosen_time_budget(asked, usual)
@@ -160,10 +158,10 @@ def chosen_first(asked: SimpleNamespace, space: Space, trials: int | None, sourc
     return first[:tries] + sorted(first[tries:], key=lambda each: training_gmacs(space.fixed | each, side))
 
 
-def timed_plan(plan: SearchPlan, asked: LengthOptions, source: Source, hardware: Hardware) -> SearchPlan:
+def timed_plan(plan: SearchPlan, asked: LengthOptions, source: Source, hardware: Hardware | None) -> SearchPlan:
     """The plan with the length that the usual pace of its slots suggests; UsageError if its time can't suffice."""
     images = images_of(source)
-    if images is None or hardware.gpu_bytes:
+    if images is None or hardware is None or hardware.gpu_bytes:
         return with_length(plan, asked, images, None)
     pace = usual_pace(plan, images, hardware.cpus)
     check_time(plan, images, Pace(pace.train / DOUBT, pace.evaluate / DOUBT), START_S)
@@ -227,7 +225,7 @@ def check_budgets(plan: SearchPlan) -> None:
             f"--epoch-budget {plan.epoch_budget}: is less than one training of --epochs {plan.epochs:g}; raise it, "
             "or lower --epochs"
         )
-    least = (plan.trials or 1) * plan.first_rung * plan.epochs / plan.length
+    least = plan.epochs_of((plan.trials or 1) * plan.first_rung)
     if plan.epoch_budget < least:
         raise UsageError(
             f"--epoch-budget {plan.epoch_budget}: --trials {plan.trials} to the first rung ({plan.first_rung}) take "
@@ -391,7 +389,7 @@ def choose_space(asked: SimpleNamespace, source: Source, cheap: bool) -> Space:
 def check_geometry(space: Space) -> None:
     """UsageError for a geometry that an architecture of the space lacks."""
     conditions = {dimension.name: (dimension.when or {}).get("arch") for dimension in space.dimensions}
-    for name, family in FAMILY_OF.items():
+    for name, family in FAMILIES.items():
         if name not in conditions and name not in space.fixed:
             continue
         among = conditions.get(name) or architectures_of(space)

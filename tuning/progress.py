@@ -20,7 +20,7 @@ from tuning.engine import Decision
 from tuning.failures import failure_reason
 from tuning.past import FAILURE, PastTrial
 from tuning.plan import SearchPlan, clock
-from tuning.time_plan import Clock
+from tuning.time_plan import Clock, clock_of
 
 SUMMARY_EVERY_S = 30
 """Seconds between two summaries where stdout is no terminal."""
@@ -75,7 +75,7 @@ class Progress(Callback):
         self.expected_epochs = expected_epochs
         self.dashboard = dashboard
         self.console = console
-        self.clock = clock or Clock(time.time(), plan.time_budget_s, plan.reserve_s)
+        self.clock = clock or clock_of(plan)
         self.epochs_here = 0.0
         self.next_summary = time.monotonic() + SUMMARY_EVERY_S
         self.trials: dict[str, TrialView] = {}
@@ -224,7 +224,7 @@ class Progress(Callback):
 
     def _epoch_text(self, step: float | None) -> str:
         """The epoch that a step ends with, for people."""
-        return f"{(step or 0) * self.plan.epochs / self.plan.length:.3g}"
+        return f"{self.plan.epochs_of(step or 0):.3g}"
 
     def _rungs(self) -> list[RungRow]:
         self.decisions += self.log.read_new()

@@ -53,6 +53,7 @@ from tuning.time_plan import (
     Images,
     LengthOptions,
     check_time,
+    clock_of,
     slots_in_time,
     usual_pace,
     with_length,
@@ -194,7 +195,7 @@ def run(
     console.print(f"after any interruption: {resume_command(plan)}", highlight=False, soft_wrap=True)
     budget = expected_budget(plan, source.train_images or 0, None)
     epochs = budget and budget.epochs
-    clock = Clock(STARTED, plan.time_budget_s, plan.reserve_s)
+    clock = clock_of(plan, STARTED)
     with kept_in_storage(plan, lambda text: console.print(text, highlight=False, soft_wrap=True)):
         outcome = run_search(
             plan,

@@ -7,7 +7,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -52,7 +51,7 @@ from tuning.searcher import ResumingGenerator, make_searcher
 from tuning.slots import Places, SlotWatch
 from tuning.stalls import StallWatch
 from tuning.storage import experiment_id, experiment_images
-from tuning.time_plan import Clock, first_configuration
+from tuning.time_plan import Clock, clock_of, first_configuration
 from tuning.tracking import trackers
 from tuning.warm_start import Earlier
 from tuning.watch_pages import watched_study
@@ -178,7 +177,7 @@ def run_search(
     clock: Clock | None = None,
 ) -> Outcome:
     """Run the plan's trials, or the rest of them; returns when all ended, time ran out, or Ctrl-C stopped it."""
-    clock = clock or Clock(time.time(), plan.time_budget_s, plan.reserve_s)
+    clock = clock or clock_of(plan)
     experiment, images = experiment_id(plan.folder), experiment_images(plan.folder)
     with full_disk_is_told(plan):
         past = mended(plan, experiment, console) if resumed else []

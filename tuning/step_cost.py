@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tuning.arithmetic import GROWING_SHARE, size_share, training_gmacs
-
-GEOMETRY = ("stem", "patch_size", "window_size", "progressive_resize")
-"""What changes an architecture's arithmetic."""
+from search_spaces.geometry import FAMILIES
+from tuning.arithmetic import mean_share, size_share, whole_gmacs
 
 
 class Work(NamedTuple):
@@ -20,7 +18,7 @@ class Work(NamedTuple):
 
     image_size: int
     seconds: float
-    """Of a step, for each unit of `arithmetic.training_gmacs`."""
+    """Of a step on whole images, for each unit of `arithmetic.whole_gmacs`."""
     is_measured: bool = False
     """Whether that was measured at the start, and isn't the usual."""
 
@@ -38,8 +36,13 @@ class StepCost:
         """Of a full training."""
         self.measured = measured
         self.seconds: defaultdict[Hashable, list[float]] = defaultdict(list)
-        self.configs: dict[Hashable, Mapping[str, Any]] = {}
-        """One of each architecture and geometry that was seen."""
+        """Of a step on whole images, by group."""
+        self.usual: dict[Hashable, float] = {}
+        """Their medians, kept because each choice asks for those of hundreds of paused trials."""
+        self.excess: dict[Hashable, float] = {}
+        """Of each architecture and geometry that was seen, the logarithm of seconds by those of its arithmetic."""
+        self.correction = 1.0
+        """By how much steps took longer than their arithmetic says."""
 
     @property
     def is_absolute(self) -> bool:
@@ -50,48 +53,34 @@ class StepCost:
         """The step that ended at `step` took so long; one of images that grow counts as one of whole images."""
         if not self.measured:
             return
-        for group in _groups(config):
+        narrow, geometry = _groups(config)
+        for group in (narrow, geometry):
             self.seconds[group].append(seconds / size_share(config, step / self.steps))
-        self.configs.setdefault(_groups(config)[1], config)
+            self.usual[group] = max(statistics.median(self.seconds[group]), 1e-9)
+        self.excess[geometry] = math.log(self.usual[geometry] / self._by_arithmetic(config))
+        self.correction = math.exp(statistics.fmean(self.excess.values()))
 
     def predict(self, configs: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Seconds of a step of each in the mean over a training, (configurations,), or shares: see `is_absolute`."""
-        correction = self._correction()
-        return np.array([self._usual(config, correction) * _mean_share(config) for config in configs])
+        return np.array([self._usual(config) * mean_share(config) for config in configs])
 
     def of_step(self, config: Mapping[str, Any], step: float) -> float | None:
         """Seconds of the step that follows `step`; None if nothing tells."""
         if not self.is_absolute:
             return None
-        following = (math.floor(step) + 1) / self.steps
-        return self._usual(config, self._correction()) * size_share(config, following)
+        return self._usual(config) * size_share(config, (math.floor(step) + 1) / self.steps)
 
-    def _usual(self, config: Mapping[str, Any], correction: float) -> float:
-        seen = next((group for group in _groups(config) if group in self.seconds), None)
-        return self._by_arithmetic(config) * correction if seen is None else self._of_group(seen)
-
-    def _of_group(self, group: Hashable) -> float:
-        return max(statistics.median(self.seconds[group]), 1e-9)
-
-    def _correction(self) -> float:
-        """By how much steps took longer than their arithmetic says."""
-        ratios = [
-            math.log(self._of_group(group) / self._by_arithmetic(config)) for group, config in self.configs.items()
-        ]
-        return math.exp(sum(ratios) / len(ratios)) if ratios else 1.0
+    def _usual(self, config: Mapping[str, Any]) -> float:
+        """Seconds of a step on whole images."""
+        seen = next((self.usual[group] for group in _groups(config) if group in self.usual), None)
+        return self._by_arithmetic(config) * self.correction if seen is None else seen
 
     def _by_arithmetic(self, config: Mapping[str, Any]) -> float:
-        """Seconds of a step on whole images; 1 if nothing is known of the images."""
-        if self.work is None:
-            return 1.0
-        return self.work.seconds * training_gmacs({**config, "progressive_resize": False}, self.work.image_size)
+        """The same; 1 if nothing is known of the images."""
+        return 1.0 if self.work is None else self.work.seconds * whole_gmacs(config, self.work.image_size)
 
 
-def _mean_share(config: Mapping[str, Any]) -> float:
-    return GROWING_SHARE if config.get("progressive_resize") else 1.0
-
-
-def _groups(config: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """From the narrowest on."""
-    geometry = (config.get("arch"), *(config.get(name) for name in GEOMETRY))
-    return [(*geometry, config.get("batch_size")), geometry]
+def _groups(config: Mapping[str, Any]) -> tuple[Hashable, Hashable]:
+    """Of its batch size, and of its architecture and geometry alone."""
+    geometry = (config.get("arch"), *(config.get(name) for name in FAMILIES))
+    return (*geometry, config.get("batch_size")), geometry

@@ -8,10 +8,9 @@ import time
 from typing import Any, NamedTuple
 
 from search_spaces import start_point
-from search_spaces.geometry import GROWING
 from trainable.errors import UsageError
 from trainable.pace import Pace
-from tuning.arithmetic import GROWING_SHARE, PASSES, training_gmacs, usual_images_per_second
+from tuning.arithmetic import PASSES, USUAL_SPEED, mean_share, training_gmacs, whole_gmacs
 from tuning.length import Length, choose_length, fewer_slots, in_steps, longest_epochs, usual_length
 from tuning.plan import SearchPlan, clock, usual_first_rung
 from tuning.step_cost import Work
@@ -69,6 +68,11 @@ class Clock(NamedTuple):
         return () if self.budget_s is None else ("--time-budget", f"{max(1.0, self.left() - keep_s):.1f}s")
 
 
+def clock_of(plan: SearchPlan, started: float | None = None) -> Clock:
+    """The clock of a search that started then, in seconds since 1970, or starts now."""
+    return Clock(time.time() if started is None else started, plan.time_budget_s, plan.reserve_s)
+
+
 class LengthOptions(NamedTuple):
     """What of a training's length was asked for; None for what follows from images and budget."""
 
@@ -86,8 +90,7 @@ def first_configuration(plan: SearchPlan) -> dict[str, Any]:
 
 def usual_pace(plan: SearchPlan, images: Images, cores: float) -> Pace:
     """Of the first configuration by its arithmetic, on so many cores: right within a factor of `DOUBT` at best."""
-    whole = first_configuration(plan) | {GROWING: False}
-    train_s = 1 / (usual_images_per_second(whole, images.side) * cores)
+    train_s = whole_gmacs(first_configuration(plan), images.side) / (USUAL_SPEED * cores)
     return Pace(train_s, train_s / PASSES)
 
 
@@ -114,14 +117,14 @@ def with_length(
         length = Length(epochs, math.ceil(epochs))
         return plan.model_copy(update=_length_fields(plan, asked, length))
     plan = plan.model_copy(update={"reserve_s": reserve_seconds(plan, images, pace)})
+    first, training_s = first_configuration(plan), training_seconds(plan, used_s)
     batch = batch_of(plan, images)
-    per_epoch = max(1, images.train // batch)
-    image_s = pace.train * (GROWING_SHARE if first_configuration(plan).get(GROWING) else 1.0)
-    length = choose(plan, asked, per_epoch, image_s * batch, training_seconds(plan, used_s))
-    gmacs = training_gmacs(first_configuration(plan), images.side)
-    work = Work(images.side, image_s * images.train * length.epochs / length.steps / gmacs, is_measured)
+    update_s = batch * pace.train * mean_share(first)
+    length = choose(plan, asked, max(1, images.train // batch), update_s, training_s)
+    step_s = images.train * length.epochs / length.steps * pace.train
+    work = Work(images.side, step_s / whole_gmacs(first, images.side), is_measured)
     plan = plan.model_copy(update=_length_fields(plan, asked, length) | {"work": work})
-    return plan.model_copy(update={"first": reachable(plan, max(1, asked.tries), training_seconds(plan, used_s))})
+    return plan.model_copy(update={"first": reachable(plan, max(1, asked.tries), training_s)})
 
 
 def reachable(plan: SearchPlan, kept: int, training_s: float) -> list[dict[str, Any]]:

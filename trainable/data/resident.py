@@ -88,7 +88,7 @@ class ResidentBatches:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws, places = self._draw()
         side = self.cache.images.shape[1]
-        start = sum(map(len, self.order.whole()[: self.order.start]))
+        start = self.order.start * self.order.batch_size
         for done, rows in self.order:
             stop, size = start + len(rows), training_size(self.config, done, side)
             images = (
