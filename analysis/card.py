@@ -12,7 +12,7 @@ from analysis.manifest import Figures, Manifest
 from analysis.snapshots import LATEST
 from analysis.tables import cell_text
 from trainable.architectures import timm_name
-from trainable.config import TrialConfig
+from trainable.config import LITE, TrialConfig
 from trainable.escape import printable
 
 if TYPE_CHECKING:
@@ -156,17 +156,21 @@ def members_table(manifest: Manifest, trials: "DataFrame") -> str:
 
 
 def licence_text(config: TrialConfig, archs: Iterable[str]) -> str:
-    """Where the members' weights come from, and what that means for their use."""
-    if config.pretrained is False:
+    """Where the members' weights come from, what they have seen, and what that means for their use."""
+    sources = {arch: config.model_copy(update={"arch": arch}).starts_from for arch in sorted(set(archs))}
+    if not any(sources.values()):
         return "All weights were trained from random numbers on the data above: its terms are the only ones."
-    if config.pretrained is not True:
-        return (
-            f"All weights began as those of `{printable(str(config.pretrained))}`: its terms hold, beside the data's."
-        )
-    configs = ((arch, timm.get_pretrained_cfg(timm_name(arch))) for arch in sorted(set(archs)))
-    licences = (f"{arch}: {(found and found.license) or 'unknown'}" for arch, found in configs)
+    parts = []
+    for arch, source in sources.items():
+        if source is True or source == LITE:
+            found = timm.get_pretrained_cfg(timm_name(arch))
+            tag = f", weights {found.tag} (the tag names the data that they have seen)" if found and found.tag else ""
+            parts.append(f"{arch}: {(found and found.license) or 'unknown'}{tag}")
+        else:
+            parts.append(f"{arch}: those of {printable(str(source))}")
     return (
-        f"All weights began as timm's, whose licences are ({'; '.join(licences)}); the data's terms hold beside these."
+        f"All weights began as published ones, whose licences are ({'; '.join(parts)}); the data's terms hold beside "
+        "these. If published weights have seen such images, no figure here compares with one from scratch."
     )
 
 

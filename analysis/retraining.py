@@ -42,7 +42,7 @@ def train_again(folder: Path, trials: Sequence[str], refit: bool) -> list[Path]:
     trainings = read_trainings(folder, trials, refit)
     todo = [again for again in trainings if again.weights is None]
     if todo:
-        (train_on_ray if has_ray() else train_here)(folder, todo)
+        (train_on_ray if takes_ray(todo) else train_here)(folder, todo)
     missing = [again.name for again in trainings if again.weights is None]
     if missing:
         raise UserError(f"{folder}: {', '.join(missing)} can't be trained again: it ended without a word")
@@ -59,8 +59,13 @@ def refit_seconds(folder: Path, names: Sequence[str], trials: "DataFrame") -> fl
     """
     paces = dict(zip(trials["trial"], trials["seconds"] / trials["epochs"], strict=True))
     todo = [again for again in read_trainings(folder, names, refit=True) if again.weights is None]
-    start = RAY_S if todo and has_ray() else 0.0
+    start = RAY_S if takes_ray(todo) else 0.0
     return start + sum(paces[again.name] * again.epochs for again in todo)
+
+
+def takes_ray(todo: Sequence[Again]) -> bool:
+    """Whether these are trained in slots: probes take less time here than Ray's start."""
+    return has_ray() and any(not again.config.is_probe for again in todo)
 
 
 def has_ray() -> bool:

@@ -124,7 +124,7 @@ def make_soup(
     soup = greedy_soup(
         Soup((0,), weights[0], best.logits),
         weights,
-        lambda mean: with_logits(best, mean, dataset, device),
+        lambda mean: with_logits(best, mean, dataset, device, same_statistics(weights)),
         lambda logits: float(loss_of(logits).mean()),
     )
     if len(soup.taken) == 1 or not helps(loss_of(best.logits), loss_of(soup.logits)):
@@ -164,17 +164,24 @@ def mean_weights(weights: Sequence[Weights]) -> Weights:
     }
 
 
+def same_statistics(weights: Sequence[Weights]) -> bool:
+    """Whether batch norms have the same statistics in all: they were frozen, as published ones often are."""
+    names = [name for name in weights[0] if name.endswith(("running_mean", "running_var"))]
+    return all(torch.equal(each[name], weights[0][name]) for each in weights[1:] for name in names)
+
+
 def with_logits(
-    candidate: Candidate, weights: Weights, dataset: Dataset, device: torch.device
+    candidate: Candidate, weights: Weights, dataset: Dataset, device: torch.device, keeps_statistics: bool = False
 ) -> tuple[Weights, np.ndarray]:
     """The weights of a model like the candidate's, and its float32 logits (images, classes) on `select`.
 
-    Where it has batch norm, the weights get the statistics that training images have under them.
+    Where it has batch norm, the weights get the statistics that training images have under them, unless all that they
+    are the mean of have the same ones.
     """
     module = empty_module(candidate.config, dataset.num_classes, candidate.image_size)
     module.model.load_state_dict(weights)
     what = f"soup of {candidate.config.arch}"
-    if any(isinstance(part, _BatchNorm) for part in module.model.modules()):
+    if not keeps_statistics and any(isinstance(part, _BatchNorm) for part in module.model.modules()):
         rows = np.random.default_rng(0).permutation(dataset.splits.train)[:STATISTICS_IMAGES]
         update_bn(batches(dataset.cache, np.sort(rows), what), module.to(device), device)
         weights = cpu_weights(module.model)

@@ -24,13 +24,15 @@ from search_spaces.encoding import columns, encode
 from search_spaces.errors import SpaceError, did_you_mean
 from search_spaces.geometry import usual_geometry, usual_patch, usual_window, with_geometry
 from search_spaces.hyperparameters import HYPERPARAMETERS
+from search_spaces.models import MODELS, on_a_cpu
 from search_spaces.narrowing import narrow
-from search_spaces.recipe import for_pretrained, with_batches_up_to
+from search_spaces.recipe import for_pretrained, is_probe, probe_of, with_batches_up_to
 from search_spaces.registry import get_space, names
 from search_spaces.space import Choice, Dimension, Float, Int, Space, admits
 
 __all__ = [
     "HYPERPARAMETERS",
+    "MODELS",
     "Choice",
     "Dimension",
     "Float",
@@ -49,8 +51,11 @@ __all__ = [
     "fill",
     "for_pretrained",
     "get_space",
+    "is_probe",
     "names",
     "narrow",
+    "on_a_cpu",
+    "probe_of",
     "range_text",
     "sample",
     "start_point",

@@ -2,7 +2,9 @@
 
 HYPERPARAMETERS: dict[str, str] = {
     "arch": "architecture: one of ours, or any timm name",
+    "freeze": "which pretrained layers aren't trained: none, early, most, or all but the classifier (a probe)",
     "lr": "peak learning rate of AdamW",
+    "backbone_lr": "factor on the learning rate of all layers but the classifier, 0..1; for pretrained weights",
     "weight_decay": "AdamW's decoupled weight decay (none on norms, biases and position embeddings)",
     "drop_rate": "dropout before the classifier, 0..1",
     "attn_drop_rate": "dropout on attention weights, 0..1; attention models only",
@@ -11,6 +13,7 @@ HYPERPARAMETERS: dict[str, str] = {
     "mix_prob": "probability that a batch gets CutMix or MixUp at full augmentation strength, 0..1",
     "batch_size": "images a step",
     "layer_decay": "factor on the learning rate from each layer to the one below it, 0..1; for pretrained weights",
+    "augment": "augmentation of single images: none, light or full",
     "warmup_epochs": "epochs of linear warm-up",
     "ema_decay": "decay of the moving average of the weights, a step",
     "clip_grad": "greatest norm of the gradient",

@@ -4,9 +4,13 @@ They suit training on small images (32 or 64 px) with AdamW and a cosine schedul
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.space import Choice, Dimension, Float, Space
+from search_spaces.space import Choice, Condition, Dimension, Float, Space
+
+TRAINED = ("none", "early", "most")
+"""Values of `freeze` with which something is trained."""
 
 
 def from_scratch(name: str, architectures: tuple[str, ...], lr: Float, attention: bool, description: str) -> Space:
@@ -34,18 +38,53 @@ def from_scratch(name: str, architectures: tuple[str, ...], lr: Float, attention
     return Space(name=name, dimensions=dimensions, description=description)
 
 
-def for_pretrained(space: Space) -> Space:
-    """The space for fine-tuning: a tenth of the learning rates, and a layer-wise decay if it has none yet.
+def for_pretrained(space: Space, with_probes: bool = True) -> Space:
+    """A built-in space for fine-tuning published weights: its architectures, and dimensions that suit a start from a
+    probe, a head that logistic regression fitted to frozen features (Kumar et al. 2022).
 
-    Apply it once, and before `narrow`, whose explicit ranges would be shifted too. A learning rate that is fixed
-    or a list of choices is left as it is.
+    Apply it once, and before `narrow`, whose explicit ranges would be lost.
+
+    Args:
+        space: What a search from scratch would vary.
+        with_probes: Whether the probe itself is one of the configurations; it has no other hyper-parameters.
     """
-    dimensions = [
-        _tenth(d) if d.name == "lr" and isinstance(d, Float) and d.low < d.high else d for d in space.dimensions
-    ]
-    if "layer_decay" not in space.fixed and all(d.name != "layer_decay" for d in dimensions):
-        dimensions.append(Float(name="layer_decay", low=0.6, high=1.0, start=0.75))
-    return Space(name=space.name, dimensions=tuple(dimensions), fixed=space.fixed, description=space.description)
+    own = {dimension.name: dimension for dimension in space.dimensions}
+    freeze = ("all", *TRAINED) if with_probes else TRAINED
+    trained: Condition | None = {"freeze": TRAINED} if with_probes else None
+    attention = [own["attn_drop_rate"]] if "attn_drop_rate" in own else []
+    further: tuple[Dimension, ...] = (
+        Float(name="lr", low=3e-5, high=3e-3, log=True, start=3e-4),
+        Float(name="backbone_lr", low=0.03, high=1.0, log=True, start=1.0),
+        Float(name="weight_decay", low=1e-3, high=0.3, log=True, start=0.05),
+        Float(name="drop_rate", low=0.0, high=0.5, start=0.0),
+        *attention,
+        Float(name="drop_path_rate", low=0.0, high=0.3, start=0.0),
+        Float(name="label_smoothing", low=0.0, high=0.2, start=0.0),
+        Float(name="mix_prob", low=0.0, high=0.5, start=0.0),
+        Choice(name="batch_size", values=(16, 32, 64), start=16),
+        Float(name="layer_decay", low=0.6, high=1.0, start=0.75),
+        Choice(name="augment", values=("light", "full"), start="full"),
+    )
+    dimensions = (
+        *([own["arch"]] if "arch" in own else []),
+        Choice(name="freeze", values=freeze, start="none"),
+        *(each.model_copy(update={"when": _both(each.when, trained)}) for each in further),
+    )
+    return Space(name=space.name, dimensions=dimensions, fixed=space.fixed, description=space.description)
+
+
+def _both(one: Condition | None, other: Condition | None) -> Condition | None:
+    return (one or {}) | (other or {}) or None
+
+
+def probe_of(arch: str | None) -> dict[str, Any]:
+    """The configuration that trains nothing but a head on frozen features; None for the architecture of the space."""
+    return ({} if arch is None else {"arch": arch}) | {"freeze": "all"}
+
+
+def is_probe(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is one of those."""
+    return config.get("freeze") == "all"
 
 
 def with_batches_up_to(space: Space, largest: int) -> Space:
@@ -64,13 +103,3 @@ def _fewer(dimension: Dimension, largest: int) -> Dimension:
     usual = int(dimension.start or dimension.values[0])
     start = max((value for value in values if value <= usual), default=values[0])
     return dimension.model_copy(update={"values": tuple(values), "start": start})
-
-
-def _tenth(lr: Float) -> Float:
-    # Rounded, since 0.0003 / 10 is 2.9999999999999997e-05.
-    shifted: dict[str, Any] = {
-        field: float(f"{value / 10:.12g}")
-        for field in ("low", "high", "start")
-        if (value := getattr(lr, field)) is not None
-    }
-    return Float(**{**lr.model_dump(), **shifted})

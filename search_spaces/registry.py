@@ -20,18 +20,19 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from search_spaces import deit, resnet, swin, vit
+from search_spaces import deit, photos, resnet, swin, vit
 from search_spaces.errors import SpaceError, did_you_mean
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.space import Choice, Space
 from search_spaces.union import union
 
 _FAMILIES = (resnet.SPACE, vit.SPACE, deit.SPACE, swin.SPACE)
-_SPACES = {space.name: space for space in (*_FAMILIES, union("all", _FAMILIES, "All eight architectures"))}
+_ALL = union("all", _FAMILIES, "All eight architectures")
+_SPACES = {space.name: space for space in (*_FAMILIES, _ALL, photos.SPACE)}
 
 
 def names() -> list[str]:
-    """The built-in spaces; `all` is their union."""
+    """The built-in spaces: the families, `all`, which is their union, and `photos`."""
     return list(_SPACES)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; no test asks the real hub
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray of tests listens on this machine alone
 
 TINY_SPACE = """

@@ -1,6 +1,7 @@
 """Architectures by name, sized for the image: timm models with the stem, patch or window that small images need."""
 
 import difflib
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import timm
 import torch
 from timm.layers.helpers import to_2tuple
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from trainable.config import ARCHITECTURES, DEFAULT_RATES, Stem, TrialConfig
@@ -18,6 +20,12 @@ from trainable.errors import UsageError, UserError
 
 SMALL_IMAGE = 96
 """Below this many pixels ResNets get the small stem and ViTs the small patches."""
+
+
+FROZEN_SHARES = {"none": 0.0, "early": 1 / 2, "most": 5 / 6, "all": 1.0}
+"""Of the layers, by `TrialConfig.freeze`."""
+NORM_BATCH = 32
+"""Smaller batches have no statistics to speak of: those of pretrained batch norms stay as they are."""
 
 
 def timm_name(arch: str) -> str:
@@ -128,15 +136,49 @@ def build_model(config: TrialConfig, num_classes: int, image_size: int) -> nn.Mo
     if config.progressive_resize:
         arguments |= resizing_arguments(config.arch, image_size, arguments.get("patch_size"))
     weights = open_weights(config)
-    arguments |= pretrained_arguments(config.pretrained is True if weights is None else weights.file)
+    arguments |= pretrained_arguments(config.starts_from is True if weights is None else weights.file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = _create(config, arguments | {"num_classes": num_classes})
         if weights is not None:
             check_weights_match(model, config, weights.file)
         if choose_stem(model, config, image_size) == "small":
-            shrink_stem(model, keep_weights=config.pretrained is not False)
+            shrink_stem(model, keep_weights=config.starts_from is not False)
+    for parameter in frozen_parameters(model, config):
+        parameter.requires_grad_(False)
     return model
+
+
+def frozen_parameters(model: nn.Module, config: TrialConfig) -> list[nn.Parameter]:
+    """Those that aren't trained: of the first layers, as timm groups them, or in the model's order."""
+    if config.freeze == "none":
+        return []
+    if hasattr(model, "group_matcher"):
+        matcher = model.group_matcher(coarse=False)  # type: ignore[operator]  # of most of timm's models
+        layers = list(timm.models.group_parameters(model, matcher).values())
+    else:
+        layers = [[name] for name, _ in model.named_parameters()]
+    classifier = model.get_classifier()  # type: ignore[operator]  # timm's models have it
+    parts = classifier if isinstance(classifier, tuple) else (classifier,)
+    kept = {id(each) for part in parts for each in part.parameters()}
+    named = dict(model.named_parameters())
+    count = math.floor(FROZEN_SHARES[config.freeze] * len(layers))
+    first = [named[name] for layer in layers[:count] for name in layer]
+    return [each for each in first if id(each) not in kept]
+
+
+def frozen_modules(model: nn.Module, config: TrialConfig) -> list[nn.Module]:
+    """Modules that stay as in evaluation: those of frozen layers, and batch norms if batches are too small for them."""
+    if config.starts_from is False:
+        return []
+    small = config.batch_size < NORM_BATCH
+    modules = [each for each in model.modules() if not list(each.children())]
+    return [
+        each
+        for each in modules
+        if (small and isinstance(each, _BatchNorm))
+        or (each._parameters and not any(own.requires_grad for own in each.parameters()))
+    ]
 
 
 def choose_stem(model: nn.Module, config: TrialConfig, image_size: int) -> Stem:
@@ -169,7 +211,7 @@ def check_weights_match(model: nn.Module, config: TrialConfig, file: Path) -> No
     missing = sorted(wanted - there)
     if len(missing) > len(wanted) / 2:
         raise UserError(
-            f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: Missing {len(missing)} of its "
+            f"{config.arch}: pretrained weights ({config.starts_from}) can't be loaded: Missing {len(missing)} of its "
             f"{len(wanted)} names, the first is {missing[0]}; give a file of the same architecture"
         )
 
@@ -179,16 +221,16 @@ def _create(config: TrialConfig, arguments: dict[str, Any]) -> nn.Module:
         return timm.create_model(timm_name(config.arch), **arguments)
     except Exception as error:  # timm's models raise whatever their constructors happen to
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        is_file = not isinstance(config.pretrained, bool)
+        is_file = not isinstance(config.starts_from, bool)
         if is_file and "weights_only" in reason:  # timm's advice is to read it all the same
             raise UserError(
-                f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: no weights, or a pickle of "
+                f"{config.arch}: pretrained weights ({config.starts_from}) can't be loaded: no weights, or a pickle of "
                 "more than tensors and plain values, which could run code and isn't read; give a .safetensors file"
             ) from None
-        if config.pretrained is False:
+        if config.starts_from is False:
             raise UserError(f"{config.arch}: timm can't build it with {arguments}: {reason}") from error
         raise UserError(
-            f"{config.arch}: pretrained weights ({config.pretrained}) can't be loaded: {reason}; "
+            f"{config.arch}: pretrained weights ({config.starts_from}) can't be loaded: {reason}; "
             "download them first and give the file: --pretrained FILE"
         ) from error
 

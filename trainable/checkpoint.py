@@ -97,8 +97,8 @@ class Contents(NamedTuple):
     best_weights: dict[str, torch.Tensor] | None
     """Of the best epoch; None where that is the latest, or there is none."""
     state: dict[str, Any]
-    best_logits: np.ndarray
-    best_epoch: float
+    predictions: dict[str, np.ndarray]
+    """Arrays of `predictions.npz`."""
     record: dict[str, Any]
 
 
@@ -109,10 +109,17 @@ def contents(training: Training) -> Contents:
         weights=training.best_weights if is_best else cpu_weights(training.machinery.evaluated),
         best_weights=None if is_best else training.best_weights or None,
         state=tree_map_only(torch.Tensor, torch.Tensor.cpu, training_state(training)),
-        best_logits=training.best_logits,
-        best_epoch=training.best_epoch,
+        predictions=predictions(training),
         record=trial_record(training),
     )
+
+
+def predictions(training: Training) -> dict[str, np.ndarray]:
+    """Logits of the best epoch on `select`, and of a probe those out of fold on `train`."""
+    kept = {"logits": training.best_logits, "epoch": np.array(training.best_epoch)}
+    if training.config.is_probe and training.probe is not None:
+        kept["out_of_fold"] = training.probe.out_of_fold.astype(np.float16)
+    return kept
 
 
 def write_contents(checkpoint: Contents, folder: Path) -> None:
@@ -143,7 +150,8 @@ def write_files(checkpoint: Contents, folder: Path) -> Iterator[str]:
     with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]  # the record has ours
         save_tensors(checkpoint.state, folder / STATE)
     yield STATE
-    np.savez_compressed(folder / PREDICTIONS, logits=checkpoint.best_logits, epoch=checkpoint.best_epoch)
+    with (folder / PREDICTIONS).open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **checkpoint.predictions)
     yield PREDICTIONS
 
 

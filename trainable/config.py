@@ -13,6 +13,8 @@ Policy = Literal["none", "light", "full"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DataOn = Literal["auto", "device", "host"]
 Stem = Literal["small", "full"]
+Freeze = Literal["none", "early", "most", "all"]
+HeadStart = Literal["new", "probe"]
 
 DEFAULT_RATES = {"drop_rate": 0.2, "attn_drop_rate": 0.1, "drop_path_rate": 0.1}
 """What the single run uses for a rate that isn't given, where the architecture has it."""
@@ -36,9 +38,26 @@ ARCHITECTURES = {
 USUAL_CACHE_BYTES = 50_000_000_000
 
 
+LITE = "lite"
+"""Names the weights that come with pip: `trainable.data.lite`."""
+PROBE = "all"
+"""What is frozen of a configuration that trains a head on frozen features, and nothing else."""
+
+
 def path_or_address(value: Any) -> Any:
     """A path as Path; an address, such as s3://bucket/images.zip, unchanged: Path would make one slash of its two."""
     return Path(value) if isinstance(value, str) and not is_address(value) else value
+
+
+def weights_source(value: Any) -> Any:
+    """As `path_or_address`, but for `lite`; also within a table of architectures."""
+    if isinstance(value, dict):
+        return {arch: weights_source(each) for arch, each in value.items()}
+    return value if value == LITE else path_or_address(value)
+
+
+WeightsSource = bool | Path | str
+"""timm's published weights (true), a file or a folder of them (its path or address), `lite`, or none (false)."""
 
 
 def whole_as_int(value: Any) -> Any:
@@ -59,8 +78,17 @@ class TrialConfig(BaseModel):
     """Side of the square images in pixels; by default the images' own, down to a multiple of 32, at most 224."""
     arch: str = "swin_tiny"
     """Architecture: resnet18/34/50/101/152, vit_small, deit_small, swin_tiny, or any timm name."""
-    pretrained: Annotated[bool | Path | str, BeforeValidator(path_or_address)] = False
-    """Start from timm's published weights (true), a weights file (its path or address), or from scratch (false)."""
+    pretrained: Annotated[WeightsSource | dict[str, WeightsSource], BeforeValidator(weights_source)] = False
+    """Start from timm's published weights (true), a weights file or a folder with one for each architecture (its path
+    or address), the weights that come with pip (`lite`), or from scratch (false); or a table: architecture to these."""
+    head: HeadStart = "new"
+    """Where a pretrained model's classifier starts: at random (new), or from logistic regression on the frozen features
+    (probe; Kumar et al. 2022)."""
+    freeze: Freeze = "none"
+    """Which layers of pretrained weights aren't trained: none, the first half (early), the first five sixths (most), or
+    all but the classifier (all), which is then the probe itself and takes no updates."""
+    backbone_lr: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate of all layers but the classifier, for pretrained weights."""
     stem: Stem | None = None
     """Stem of a ResNet: small (3x3, no pooling), full (as published, a sixteenth of the arithmetic); by default small
     below 96 px."""
@@ -117,9 +145,23 @@ class TrialConfig(BaseModel):
     skip_bad_images: bool = False
     """Go on without images that can't be decoded."""
 
+    @property
+    def starts_from(self) -> WeightsSource:
+        """Where the weights of its architecture come from; UserError if a table of them lacks it."""
+        if not isinstance(self.pretrained, dict):
+            return self.pretrained
+        if self.arch not in self.pretrained:
+            raise UserError(f"{self.arch}: pretrained weights are given for {', '.join(self.pretrained)} only; add it")
+        return self.pretrained[self.arch]
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it trains a head on frozen features, in one go."""
+        return self.freeze == PROBE
+
     def for_its_weights(self) -> "TrialConfig":
         """For a model whose weights are there already: nothing to start from, and images of one size."""
-        return self.model_copy(update={"pretrained": False, "progressive_resize": False})
+        return self.model_copy(update={"pretrained": False, "head": "new", "progressive_resize": False})
 
 
 def make_config(values: dict[str, Any], origin: str, error_type: type[UserError] = UserError) -> TrialConfig:

@@ -62,6 +62,8 @@ class Machinery:
     device: torch.device
     micro_batch: MicroBatch
     eval_micro_batch: MicroBatch
+    frozen: list[nn.Module] = field(default_factory=list)
+    """Modules that stay as in evaluation while the others train."""
     split: TimeSplit = field(init=False)
     """Of the latest step."""
 
@@ -72,6 +74,12 @@ class Machinery:
         """The forward pass's arithmetic as a context."""
         dtype = self.arithmetic.dtype
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def train_mode(self) -> None:
+        """Make the model ready for updates."""
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
 
     @property
     def evaluated(self) -> nn.Module:
@@ -123,7 +131,7 @@ def train_epoch(
     Images are bytes (batch, H, W, 3), or floats (batch, 3, H, W) that are normalised already. Nothing in the loop waits
     for the device: the sums of loss and hits are copied to the host beside it, and looked at as they arrive.
     """
-    machinery.model.train()
+    machinery.train_mode()
     split = machinery.split
     sums = torch.zeros(3, device=machinery.device)
     arrived = torch.zeros(3, pin_memory=machinery.device.type == "cuda")

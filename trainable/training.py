@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from trainable import metrics
-from trainable.architectures import build_model, normalisation
+from trainable.architectures import build_model, frozen_modules, normalisation
 from trainable.config import TrialConfig
 from trainable.data.augmentation import strength_at
 from trainable.data.dataset import Dataset
@@ -40,6 +40,8 @@ from trainable.epoch import (
     train_epoch,
 )
 from trainable.errors import UserError
+from trainable.features import classifiers
+from trainable.linear_probe import Head, probe_head, set_head
 from trainable.time_split import TimeSplit
 
 logger = logging.getLogger(__name__)
@@ -98,6 +100,8 @@ class Training:
         self.best_epoch: float = 0
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_logits = np.zeros((0, dataset.num_classes), dtype=np.float16)
+        self.probe: Head | None = None
+        """What the head started from, if that was a probe and this process fitted it."""
         self.seconds_checkpoint = 0.0
         self.watch: Callable[[Iterable], Iterable] = iter
         """What an epoch's batches pass through on their way: a progress bar, say."""
@@ -196,7 +200,13 @@ class Training:
 
     def _run_step(self, until: float) -> dict[str, Any]:
         started = time.perf_counter()
-        train = self.train_up_to(int(min(until, self._updates_at(self._whole_steps + 1))))
+        if self.config.head == "probe" and self.updates == 0:
+            self._start_from_probe()
+        train = (
+            self._as_trained()
+            if self.config.is_probe
+            else self.train_up_to(int(min(until, self._updates_at(self._whole_steps + 1))))
+        )
         trained = time.perf_counter()
         logits, held_out = self._evaluate() if train.finite else (None, WORST)
         if logits is not None:
@@ -205,6 +215,23 @@ class Training:
         record = self._record(train, held_out, trained - started, time.perf_counter() - trained)
         self.history.append(record)
         return record
+
+    def _start_from_probe(self) -> None:
+        """Give the model the head of logistic regression on its frozen features."""
+        config, machinery = self.config, self.machinery
+        rows, caches = self.order.rows, config.cache_dir
+        self.probe = probe_head(machinery, self.dataset, rows, config.arch, config.flip, config.seed, caches)
+        set_head(machinery.model, self.probe)
+        if machinery.ema:
+            machinery.ema.set(machinery.model)
+
+    def _as_trained(self) -> TrainScores:
+        """A probe is at its full length at once; its scores are those of training images that a fit didn't see."""
+        assert self.probe is not None
+        labels = torch.from_numpy(self.dataset.cache.labels[self.order.rows])
+        self.updates = self.total_updates
+        self.machinery.split = TimeSplit(self.machinery.device)
+        return TrainScores(*score(torch.from_numpy(self.probe.out_of_fold), labels), len(labels), True, 0)
 
     def predict(self, rows: np.ndarray) -> torch.Tensor:
         """float32 logits (rows, classes) of the evaluated weights for rows of the cache."""
@@ -300,9 +327,7 @@ def build_machinery(config: TrialConfig, dataset: Dataset, device: torch.device,
     model = build_model(config, dataset.num_classes, dataset.image_size).to(device)
     model = model.to(memory_format=torch.channels_last)
     arithmetic = choose_arithmetic(config.precision, device)
-    optimizer = create_optimizer_v2(
-        model, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay, fused=True
-    )
+    optimizer = make_optimizer(model, config)
     return Machinery(
         model=model,
         normalise=Normalise(*normalisation(model)).to(device),
@@ -314,7 +339,24 @@ def build_machinery(config: TrialConfig, dataset: Dataset, device: torch.device,
         device=device,
         micro_batch=MicroBatch(config.batch_size),
         eval_micro_batch=MicroBatch(EVAL_BATCH),
+        frozen=frozen_modules(model, config),
     )
+
+
+def make_optimizer(model: torch.nn.Module, config: TrialConfig) -> torch.optim.Optimizer:
+    """AdamW with a learning rate for each layer, and for the classifier, as configured."""
+    optimizer = create_optimizer_v2(
+        model, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay, fused=True
+    )
+    if config.backbone_lr != 1:
+        head = {id(each) for layer in classifiers(model) for each in layer.parameters()}
+        optimizer.param_groups = [
+            group | {"params": params, "lr_scale": group.get("lr_scale", 1.0) * factor}
+            for group in optimizer.param_groups
+            for factor, wanted in ((1.0, True), (config.backbone_lr, False))
+            if (params := [each for each in group["params"] if (id(each) in head) is wanted])
+        ]
+    return optimizer
 
 
 def cosine_with_warmup(

@@ -103,7 +103,7 @@ def free_slots(
     """Slots on what Ray has, as a search's; the share of a GPU that is None is measured. Not yet run on a GPU."""
     import ray
 
-    from trainable.probe import measure_peak_bytes
+    from trainable.memory import measure_peak_bytes
 
     cpus, gpus = (ray.cluster_resources().get(kind, 0.0) for kind in ("CPU", "GPU"))
     if gpus_per_trial is None and gpus:

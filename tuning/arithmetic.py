@@ -3,18 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces import geometry, usual_geometry, usual_patch
+from search_spaces import MODELS, geometry, is_probe, usual_geometry, usual_patch
 
 PUBLISHED_SIDE = 224
-GMACS = {
-    "resnet18": 1.82,
-    "resnet34": 3.67,
-    "resnet50": 4.11,
-    "resnet101": 7.83,
-    "resnet152": 11.56,
-    "swin_tiny": 4.51,
-}
-"""10^9 multiplications of one image of 224 px (Wightman 2019, timm's benchmark tables)."""
+GMACS = {arch: model.gmacs for arch, model in MODELS.items()}
+"""10^9 multiplications of one image of 224 px (timm's results files)."""
 UNKNOWN_GMACS = 4.0
 """The same of an architecture that isn't in the table."""
 SMALL_STEM = 16
@@ -27,6 +20,10 @@ GROWING_SHARE = 1 / 2 * 1 / 4 + 1 / 4 * 9 / 16 + 1 / 4
 """Of the pixels of a whole training."""
 PASSES = 3
 """Forward and backward together, in forward passes."""
+TRAINED_SHARES = {"early": 1 / 2, "most": 1 / 6}
+"""Of the layers that a backward pass goes through, where the others are frozen."""
+PROBE_VIEWS = 2
+"""Passes of each image that a probe takes: as it is, and mirrored."""
 USUAL_SPEED = 70.0
 """10^9 multiplications that a core does in a second of training in bf16 (an EPYC of 2023); a third of it in fp32."""
 
@@ -48,8 +45,11 @@ def has_small_stem(config: Mapping[str, Any], image_size: int) -> bool:
 
 
 def whole_gmacs(config: Mapping[str, Any], image_size: int) -> float:
-    """Of training one image of the whole size."""
-    return PASSES * forward_gmacs(config, image_size)
+    """Of training one image of the whole size; of a probe, for each image that it is fitted to."""
+    forward = forward_gmacs(config, image_size)
+    if is_probe(config):
+        return PROBE_VIEWS * forward
+    return forward * (1 + (PASSES - 1) * TRAINED_SHARES.get(str(config.get("freeze")), 1.0))
 
 
 def training_gmacs(config: Mapping[str, Any], image_size: int) -> float:

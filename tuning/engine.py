@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
 
+from search_spaces import is_probe
+
 WORST = 0.0
 """What a score that isn't a finite number counts as: the worst accuracy."""
 
@@ -21,6 +23,8 @@ WORST = 0.0
 DIVERGED = "its loss diverged"
 NO_TIME = "its next step would end after the time budget"
 """Why a trial ends before its rung."""
+BEST_STARTS = 3
+"""Of the architectures whose probes came out best, so many are fine-tuned as published before the policy proposes."""
 
 
 class Status(StrEnum):
@@ -51,6 +55,13 @@ class TrialState:
     curve: dict[float, float] = field(default_factory=dict)
     steps: float = 0
     """Steps done; a fraction if a deadline cut the last one short."""
+    probe_loss: float | None = None
+    """Of a probe: its mean loss on training images that it wasn't fitted to."""
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is at its full length after one step, which costs no more."""
+        return is_probe(self.config)
 
     def add(self, step: float, score: float) -> None:
         """Note the score after a step."""
@@ -140,9 +151,10 @@ def rung_levels(first: int, factor: float, longest: int) -> list[int]:
 class Engine:
     """Decides for at most `trials` trials of together at most `steps` steps over `rungs`; notes each decision.
 
-    The configurations in `first` (without the space's fixed values) are tried before any that the policy proposes.
-    With `first_in_full` the first trial runs to its full length at once. No step begins that takes longer than the
-    seconds `left`, as far as the policy can tell.
+    The configurations in `first` (without the space's fixed values) are tried before any that the policy proposes,
+    probes before all else. Then come, of `starts`, those of the architectures with the best probes. With
+    `first_in_full` the first trial that isn't a probe runs to its full length at once. No step begins that takes longer
+    than the seconds `left`, as far as the policy can tell.
     """
 
     def __init__(
@@ -153,6 +165,7 @@ class Engine:
         trials: int = sys.maxsize,
         steps: float = math.inf,
         first: Sequence[Mapping[str, Any]] = (),
+        starts: Sequence[Mapping[str, Any]] = (),
         first_in_full: bool = False,
         left: Callable[[], float] = lambda: math.inf,
         note: Callable[[Decision], None] = lambda decision: None,
@@ -161,7 +174,10 @@ class Engine:
         self.rungs = list(rungs)
         self.most_trials = trials
         self.most_steps = steps
-        self.first = list(first)
+        self.first = sorted(first, key=lambda config: not is_probe(config))
+        self.starts = list(starts)
+        self.started = 0
+        """How many of `starts` were tried."""
         self.first_in_full = first_in_full
         self.left = left
         self.note = note
@@ -183,6 +199,11 @@ class Engine:
         """Whether nothing runs and nothing will: paused trials that are left will never go on."""
         return not self.running and self.next_move() is None
 
+    @property
+    def probed(self) -> bool:
+        """Whether there are probes."""
+        return any(trial.is_probe for trial in self.trials.values())
+
     def next_move(self) -> Move | None:
         """What a free slot does next; the same until something new is known."""
         if not self.is_chosen:
@@ -195,12 +216,19 @@ class Engine:
         move = self.next_move()
         if move is None or move.key is not None:
             return None
-        config = self.policy.learn(key, self.first.pop(0)) if self.first else self.policy.propose(key)
+        if self.first:
+            config: dict[str, Any] | None = self.policy.learn(key, self.first.pop(0))
+        elif self.starts:
+            config = self.policy.learn(key, self.starts.pop(0))
+            self.started += 1
+        else:
+            config = self.policy.propose(key)
         self.is_chosen = False
         if config is None:
             self.exhausted = True
             return None
-        target = self.rungs[-1] if self.first_in_full and not self.trials else self.rungs[0]
+        in_full = is_probe(config) or (self.first_in_full and self._first_trained() is None)
+        target = self.rungs[-1] if in_full else self.rungs[0]
         self.trials[key] = TrialState(key, config, target)
         improvement = move.expected_improvement
         self.note(Decision("start", key, 0, move.reason, target, expected_improvement=improvement))
@@ -221,7 +249,7 @@ class Engine:
         """A trial finished a step; at its rung it pauses, unless it is itself the one that goes on next."""
         trial = self.trials[key]
         again = step in trial.curve  # from an older checkpoint, after a failure: the policy knows its score
-        taken = step - max((known for known in trial.curve if known < step), default=0)
+        taken = 1 if trial.is_probe else step - max((known for known in trial.curve if known < step), default=0)
         trial.add(step, score if math.isfinite(score) else WORST)
         self.is_chosen = False
         if step in self.rungs and not again:
@@ -277,16 +305,18 @@ class Engine:
         self.trials[key] = TrialState(key, config, self.rungs[0])
         self.is_chosen = False
         left = [values for values in self.first if not values.items() <= config.items()]
-        known = self.policy.learn if len(left) < len(self.first) else self.policy.take_up
-        known(key, config)
-        self.first = left
+        starts = [values for values in self.starts if not values.items() <= config.items()]
+        ours = len(left) < len(self.first) or len(starts) < len(self.starts)
+        (self.policy.learn if ours else self.policy.take_up)(key, config)
+        self.started += len(self.starts) - len(starts)
+        self.first, self.starts = left, starts
 
     def relearn(
         self, key: str, step: float, score: float, seconds: float | None = None, diverged: bool = False
     ) -> None:
         """A trial that was taken up had finished this step."""
         trial = self.trials[key]
-        taken = step - trial.steps
+        taken = 1 if trial.is_probe else step - trial.steps
         trial.add(step, score)
         if step in self.rungs:
             self.policy.observe(key, int(step), score)
@@ -317,7 +347,11 @@ class Engine:
         return trial.status
 
     def _runs_in_full(self, trial: TrialState) -> bool:
-        return self.first_in_full and trial.key == next(iter(self.trials))
+        return self.first_in_full and trial.key == self._first_trained()
+
+    def _first_trained(self) -> str | None:
+        """The first trial that isn't a probe."""
+        return next((key for key, trial in self.trials.items() if not trial.is_probe), None)
 
     def least_promising(self) -> str | None:
         """The paused trial that the largest share of those at its rung are better than; the one of the lowest rung."""
@@ -336,18 +370,45 @@ class Engine:
     def _choose(self) -> Move | None:
         if self.closed:
             return None
-        used = sum(t.target if t.status is Status.RUNNING else t.steps for t in self.trials.values())
+        trained = [trial for trial in self.trials.values() if not trial.is_probe]
+        used = sum(t.target if t.status is Status.RUNNING else t.steps for t in trained)
         left, seconds = self.most_steps - used, self.left()
         may_start = len(self.trials) < self.most_trials and not self.exhausted and left >= self.rungs[0]
         while self.first and may_start:
+            if not is_probe(self.first[0]) and self._is_probing():
+                return None
             if self._fits_in(seconds, self.first[0]):
                 return Move(None, "one of the configurations to be tried first")
             self.first.pop(0)
+        if self.starts and may_start:
+            if self._is_probing():
+                return None
+            self.starts = self._best_starts(seconds)
+            if self.starts:
+                return Move(None, "where fine-tuning starts, of an architecture whose probe is among the best")
         return self.policy.choose(self.trials, Budget(may_start, left, seconds))
 
+    def _is_probing(self) -> bool:
+        """Whether a probe runs, for whose result all else waits."""
+        return any(trial.is_probe and trial.status is Status.RUNNING for trial in self.trials.values())
+
+    def _best_starts(self, seconds: float) -> list[Mapping[str, Any]]:
+        """Those of `starts` that are still to be tried and can be in time, the best probe's first."""
+        losses: dict[Any, float] = {}
+        for trial in self.trials.values():
+            if trial.probe_loss is not None:
+                losses[trial.config.get("arch")] = trial.probe_loss
+        ranked = sorted(self.starts, key=lambda config: losses.get(config.get("arch"), math.inf))
+        fitting = [config for config in ranked if self._fits_in(seconds, config)]
+        return fitting[: max(0, BEST_STARTS - self.started)]
+
     def _fits_in(self, seconds: float, config: Mapping[str, Any]) -> bool:
-        """Whether the configuration can reach the first rung in time; the first of all is tried in any case."""
-        return not self.trials or in_time(self.policy.step_seconds(config), seconds / self.rungs[0])
+        """Whether the configuration can reach its rung in time; the first of all is tried in any case."""
+        if not self.trials:
+            return True
+        in_full = self.first_in_full and self._first_trained() is None
+        steps = 1 if is_probe(config) else self.rungs[-1] if in_full and self.probed else self.rungs[0]
+        return in_time(self.policy.step_seconds(config), seconds / steps)
 
     def _leave(self, key: str, status: Status, kind: Literal["end", "stop", "fail"], reason: str) -> None:
         trial = self.trials[key]

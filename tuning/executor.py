@@ -122,7 +122,9 @@ class Executor:
         """A trial finished a step, or was cut short by the deadline."""
         self.look_at_the_clock()
         step, score = metrics.step_of(record), rank_score(record)
-        again = step in self.engine.trials[key].curve
+        trial = self.engine.trials[key]
+        again = step in trial.curve
+        trial.probe_loss = record[metrics.TRAIN_LOSS] if trial.is_probe else None
         action = self.engine.report(key, step, score, metrics.epoch_seconds(record))
         if not again:
             del self.failures[key]
@@ -235,6 +237,8 @@ class Executor:
             if step:
                 record = trials[key].records[step]
                 diverged = bool(record.get(metrics.DIVERGED))
+                known = self.engine.trials[key]
+                known.probe_loss = record[metrics.TRAIN_LOSS] if known.is_probe else None
                 self.engine.relearn(key, step, curves[key][step], metrics.epoch_seconds(record), diverged)
             else:
                 self.engine.take_up(key, trials[key].own_values(self.plan))

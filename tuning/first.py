@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from search_spaces import (
+    MODELS,
     Choice,
     Dimension,
     Int,
@@ -16,9 +17,9 @@ from search_spaces import (
     condition_text,
     did_you_mean,
     fill,
-    for_pretrained,
     get_space,
     names,
+    probe_of,
     range_text,
     start_point,
     start_value,
@@ -27,26 +28,49 @@ from trainable.errors import UsageError
 from tuning.plan import architectures_of
 
 
-def first_configurations(
-    space: Space, wanted: Sequence[str], trials: int | None, pretrained: bool
-) -> list[dict[str, Any]]:
-    """The configurations of `--try` and then the published ones, each once; at most `trials`.
+def first_configurations(space: Space, wanted: Sequence[str], trials: int | None) -> list[dict[str, Any]]:
+    """The configurations to try before anything is proposed: those of `wanted`, then the published ones.
+
+    UsageError where one of `wanted` is wrong, or where they are more than `trials`.
 
     Args:
         space: What may vary, narrowed.
         wanted: The texts of `--try`.
         trials: How many configurations the search tries; None for as many as a budget buys.
-        pretrained: Whether trainings start from published weights.
     """
+    first = wanted_configurations(space, wanted, trials)
+    # The published ones are good guesses, not findings: the sampler keeps at least half of the trials.
+    for configuration in published_configurations(space)[: None if trials is None else max(1, trials // 2)]:
+        first = _with(first, configuration)
+    return [configuration for configuration in first[:trials] if configuration]
+
+
+def wanted_configurations(space: Space, wanted: Sequence[str], trials: int | None) -> list[dict[str, Any]]:
+    """Those of `--try`, each once; see `first_configurations`."""
     first: list[dict[str, Any]] = []
     for text in wanted:
         first = _with(first, read_configuration(space, text))
     if trials is not None and len(first) > trials:
         raise UsageError(f"--try: {len(first)} configurations, but --trials {trials}; give more trials or fewer --try")
-    # The published ones are good guesses, not findings: the sampler keeps at least half of the trials.
-    for configuration in published_configurations(space, pretrained)[: None if trials is None else max(1, trials // 2)]:
-        first = _with(first, configuration)
-    return [configuration for configuration in first[:trials] if configuration]
+    return first
+
+
+def fine_tuning_starts(space: Space) -> list[dict[str, Any]]:
+    """Where the fine-tuning of each architecture starts."""
+    if "arch" in space.fixed:
+        return [start_point(space)]
+    return [published_start(space, arch, None) for arch in architectures_of(space)]
+
+
+def probes(space: Space) -> list[dict[str, Any]]:
+    """The probe of each architecture of a space that has them, the cheapest first; without the fixed values."""
+    if not any(d.name == "freeze" and isinstance(d, Choice) and admits(d, "all") for d in space.dimensions):
+        return []
+    if "arch" in space.fixed:
+        return [probe_of(None)]
+    known = [arch for arch in architectures_of(space) if arch in MODELS]
+    others = [arch for arch in architectures_of(space) if arch not in MODELS]
+    return [probe_of(arch) for arch in [*sorted(known, key=lambda arch: MODELS[arch].gmacs), *others]]
 
 
 def read_configuration(space: Space, text: str) -> dict[str, Any]:
@@ -63,14 +87,13 @@ def read_configuration(space: Space, text: str) -> dict[str, Any]:
     return values
 
 
-def published_configurations(space: Space, pretrained: bool = False) -> list[dict[str, Any]]:
+def published_configurations(space: Space) -> list[dict[str, Any]]:
     """The space's starting point, then the start of each architecture as its family recommends it, each once.
 
     A family's values are cut to the space's ranges; a space of the user's own keeps the starts that it states. One
     architecture of each family comes first, so that a short list holds different ones.
     """
     families = [get_space(name) for name in names() if name != "all"]
-    families = [for_pretrained(family) if pretrained else family for family in families]
     ranked = []
     for arch in architectures_of(space):
         family = next((family for family in families if arch in architectures_of(family)), None)

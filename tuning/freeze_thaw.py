@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from search_spaces import Space, cardinality, encode, sample, start_point
+from search_spaces import Space, cardinality, encode, is_probe, sample, start_point
 from tuning.curve_model import MOST_POINTS, CurveModel, Floats, expected_improvement, normal_scores
 from tuning.engine import Budget, Move, Status, TrialState, in_time
 from tuning.step_cost import StepCost
@@ -148,6 +148,9 @@ class FreezeThaw:
         costs = self.cost.predict([each.config for each in fresh] + [trial.config for trial in paused])
         steps = np.array([0.0] * len(fresh) + [trial.steps for trial in paused])
         horizons = self._horizons(steps, costs, seconds)
+        for at, each in enumerate(fresh):
+            if is_probe(each.config):
+                horizons[at] = self.rungs[-1]
         rows = np.array([self._row(point, HERE, at) for point, at in zip(points, horizons, strict=True)])
         winner, gain = self._winner(rows, costs, best, running)
         if winner < len(fresh):
@@ -170,7 +173,8 @@ class FreezeThaw:
         if not self.cost.is_absolute or math.isinf(seconds) or not fresh:
             return fresh
         costs = self.cost.predict([each.config for each in fresh])
-        return [each for each, cost in zip(fresh, costs, strict=True) if cost * self.rungs[0] <= seconds]
+        steps = [1 if is_probe(each.config) else self.rungs[0] for each in fresh]
+        return [each for each, cost, count in zip(fresh, costs, steps, strict=True) if cost * count <= seconds]
 
     def _winner(self, rows: Floats, costs: Floats, best: float, running: list[TrialState]) -> tuple[int, float]:
         """Place among `rows` of the largest expected improvement by cost, and that improvement.

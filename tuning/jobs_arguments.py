@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import typer
 
+from trainable.config import LITE
 from trainable.console import UNDERSCORES_ARE_DASHES
 from trainable.data.default import DIGITS
 from trainable.errors import UsageError
 from tuning import run
-from tuning.length import USUAL_EPOCHS
+from tuning.length import FROM_SCRATCH
 from tuning.planning import FLAGS, GIVEN_ANEW, ON_OTHER_DATA, given_options, new_plan, precautions
 from tuning.resources import parse_gpus_per_trial
 
@@ -95,9 +96,13 @@ def refuse_ours(asked: SimpleNamespace) -> None:
         raise UsageError(f"--{name} behind --: {BELONG_TO_JOBS[name]}")
 
 
+NAMES = ("auto", "timm", "none", LITE)
+"""Values of --pretrained that name no file."""
+
+
 def check_paths(asked: SimpleNamespace) -> None:
     """UsageError for a relative path: the job doesn't run in this folder."""
-    weights = None if asked.pretrained == "timm" else asked.pretrained
+    weights = None if asked.pretrained in NAMES else asked.pretrained
     for flag, path in (("--data", asked.data), ("--cache-dir", asked.cache_dir), ("--pretrained", weights)):
         if path is not None and ":/" not in str(path) and not Path(path).is_absolute():
             raise UsageError(f"{flag} {path}: the job doesn't run in this folder; give the full path on the nodes")
@@ -107,9 +112,9 @@ def as_if_here(asked: SimpleNamespace) -> SimpleNamespace:
     """The same with the embedded digits in place of what only the cluster has: images, weights, earlier searches."""
     here = SimpleNamespace(**vars(asked))
     if asked.data is not None:  # what is usual for the digits isn't for these images
-        here.epochs = asked.epochs or USUAL_EPOCHS
+        here.epochs = asked.epochs or FROM_SCRATCH.epochs
         here.trials = asked.trials or (None if asked.time_budget or asked.epoch_budget else ON_OTHER_DATA.trials)
     here.data = DIGITS
-    here.pretrained = asked.pretrained and "timm"
+    here.pretrained = asked.pretrained or ("auto" if asked.data else "none")
     here.cache_dir, here.warm_start, here.wandb = None, None, "off"
     return here

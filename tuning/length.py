@@ -7,11 +7,25 @@ long ones.
 import math
 from typing import NamedTuple
 
-USUAL_EPOCHS, LEAST_UPDATES, MOST_UPDATES = 30, 300, 3000
-"""A full training has so many epochs; on few images at least 300 updates, and with time for it up to 3,000."""
-SHARE_OF_FIRST = 0.96
-"""Of the time for training that the first full training takes, if the budget holds no long one: half the length reached
-5 points less (docs/log.md). If it turns out slower, the last updates, which change little, are cut off."""
+
+class Recipe(NamedTuple):
+    """How long full trainings of a kind are."""
+
+    epochs: int
+    """At least, ..."""
+    least_updates: int
+    """... and on few images so many updates, ..."""
+    most_updates: int
+    """... and with time for it up to so many."""
+    share_of_first: float
+    """Of the time for training that the first full training takes, if the budget holds no long one."""
+
+
+FROM_SCRATCH = Recipe(epochs=30, least_updates=300, most_updates=3000, share_of_first=0.96)
+"""Half the length reached 5 points less (docs/log.md). If the first training turns out slower, the last updates, which
+change little, are cut off."""
+FINE_TUNING = Recipe(epochs=15, least_updates=150, most_updates=600, share_of_first=0.5)
+"""From published weights less time is enough, and the architecture whose probe is the best may cost twice the first."""
 LONGEST_STEP_S, STEP_SHARE = 120.0, 0.1
 """An epoch is a step if it takes less than this, and less than this share of the time for training; ..."""
 LEAST_STEP_UPDATES = 50
@@ -30,23 +44,23 @@ class Length(NamedTuple):
     """Equal parts that it is trained and scored in."""
 
 
-def longest_epochs(updates_per_epoch: int) -> float:
+def longest_epochs(updates_per_epoch: int, recipe: Recipe = FROM_SCRATCH) -> float:
     """Epochs of a training that more time makes no longer."""
-    return max(USUAL_EPOCHS, MOST_UPDATES / updates_per_epoch)
+    return max(recipe.epochs, recipe.most_updates / updates_per_epoch)
 
 
-def usual_epochs(updates_per_epoch: int) -> int:
+def usual_epochs(updates_per_epoch: int, recipe: Recipe = FROM_SCRATCH) -> int:
     """Epochs of a full training if no time budget tells."""
-    return max(USUAL_EPOCHS, math.ceil(LEAST_UPDATES / updates_per_epoch))
+    return max(recipe.epochs, math.ceil(recipe.least_updates / updates_per_epoch))
 
 
-def choose_length(updates_per_epoch: int, update_s: float, training_s: float) -> Length:
+def choose_length(updates_per_epoch: int, update_s: float, training_s: float, recipe: Recipe = FROM_SCRATCH) -> Length:
     """What a budget of `training_s` seconds a slot makes of the first configuration, whose updates take `update_s`.
 
     As long as pays, if the first training then takes no more than its share of the time; whole epochs if a step is one.
     """
-    longest = longest_epochs(updates_per_epoch) * updates_per_epoch
-    updates = max(1, math.floor(min(longest, SHARE_OF_FIRST * training_s / update_s)))
+    longest = longest_epochs(updates_per_epoch, recipe) * updates_per_epoch
+    updates = max(1, math.floor(min(longest, recipe.share_of_first * training_s / update_s)))
     step = step_updates(updates_per_epoch, update_s, training_s)
     if step < updates_per_epoch or updates < step:
         return Length(updates / updates_per_epoch, max(1, round(updates / step)))
@@ -54,11 +68,12 @@ def choose_length(updates_per_epoch: int, update_s: float, training_s: float) ->
     return Length(steps * step // updates_per_epoch, steps)
 
 
-def usual_length(updates_per_epoch: int, update_s: float) -> Length:
+def usual_length(updates_per_epoch: int, update_s: float, recipe: Recipe = FROM_SCRATCH) -> Length:
     """Of a full training if neither a length nor a time budget is given."""
-    step, updates = step_updates(updates_per_epoch, update_s), usual_epochs(updates_per_epoch) * updates_per_epoch
-    steps = math.ceil(updates / step)
-    return Length(max(usual_epochs(updates_per_epoch), steps * step // updates_per_epoch), steps)
+    epochs = usual_epochs(updates_per_epoch, recipe)
+    step = step_updates(updates_per_epoch, update_s)
+    steps = math.ceil(epochs * updates_per_epoch / step)
+    return Length(max(epochs, steps * step // updates_per_epoch), steps)
 
 
 def in_steps(epochs: float, updates_per_epoch: int, update_s: float | None, training_s: float = math.inf) -> Length:

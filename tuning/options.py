@@ -162,7 +162,13 @@ SkipBadImages = Annotated[bool, _option(DATA, "Go on without images that can't b
 
 Pretrained = Annotated[
     str | None,
-    _option(TRAINING, "Start from timm's published weights, or a file's (s3://...).", metavar="timm|FILE|ADDRESS"),
+    _option(
+        TRAINING,
+        "Published weights to start from: auto, those of timm's cache, of pip's packages or of its hub; timm; lite, "
+        "pip's alone; none; a file, a folder of <timm name>.safetensors, an address, or ARCH=FILE,... "
+        "[auto; none for the digits]",
+        metavar="auto|timm|lite|none|PATH|ADDRESS",
+    ),
 ]
 Augment = Annotated[Policy, _option(TRAINING, "Augmentation of single images.")]
 Flip = Annotated[

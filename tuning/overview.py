@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces import Choice, Space, describe
+from search_spaces import Choice, Space, describe, is_probe
 from search_spaces.geometry import FAMILIES, GROWING
 from search_spaces.space import applies
 from tuning.arithmetic import usual_images_per_second
@@ -48,6 +48,8 @@ def print_overview(
     """Data, space, plan (with a note on it), resources, disk and the estimated budget."""
     size = f"at {source.image_size} px" if source.image_size else "at the images' own size"
     console.print(f"[bold]data[/] {source.note}, {size}", highlight=False, soft_wrap=True)
+    if plan.weights:
+        console.print(f"[bold]weights[/] {plan.weights}", highlight=False, soft_wrap=True)
     console.print(space_table(plan.space))
     if plan.space.fixed:
         console.print("fixed: " + ", ".join(f"{name} = {value}" for name, value in plan.space.fixed.items()))
@@ -60,8 +62,8 @@ def print_overview(
         console.print(f"[bold]select[/] {decides}", highlight=False, soft_wrap=True)
     if note:
         console.print(f"[bold]note[/] {note}", highlight=False, soft_wrap=True)
-    if plan.first:
-        console.print(f"[bold]first[/] {first_line(plan.first)}", highlight=False, soft_wrap=True)
+    if text := first_text(plan):
+        console.print(f"[bold]first[/] {text}", highlight=False, soft_wrap=True)
     console.print(f"[bold]resources[/] {resources_line(hardware, slots)}", highlight=False, soft_wrap=True)
     console.print(f"[bold]disk[/] {disk}", highlight=False, soft_wrap=True)
     console.print(f"[bold]budget[/] {budget_line(plan, source, hardware)}", highlight=False, soft_wrap=True)
@@ -123,6 +125,16 @@ def geometry_text(name: str, value: Any) -> str:
     if name == GROWING:
         return "growing" if value else "whole"
     return f"{name.removesuffix('_size')} {value}"
+
+
+def first_text(plan: SearchPlan) -> str:
+    """Probes, the configurations that come first, and fine-tuning from the best probes."""
+    own = [str(config.get("arch", plan.space.fixed.get("arch"))) for config in plan.first if is_probe(config)]
+    parts = [f"{len(own)} probe{'s' * (len(own) > 1)} on frozen features: {', '.join(own)}"] if own else []
+    others = [config for config in plan.first if not is_probe(config)]
+    parts += [first_line(others)] if others else []
+    parts += ["fine-tuning of the best ones"] if plan.starts else []
+    return "; then ".join(parts)
 
 
 def first_line(first: list[dict[str, Any]]) -> str:

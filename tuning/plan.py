@@ -107,8 +107,12 @@ class SearchPlan(BaseModel):
     """Steps before a trial may pause or be stopped."""
     sampler: Sampler = "tpe"
     """Optuna's sampler: TPE, random, Gaussian process, CMA-ES, or quasi-Monte-Carlo."""
+    weights: str | None = None
+    """Where published weights come from, and which architectures have none, in words; None if nobody looked for any."""
     first: list[dict[str, Any]] = []
     """Configurations to try before the sampler proposes any, without the fixed values."""
+    starts: list[dict[str, Any]] = []
+    """Where fine-tuning starts, for each architecture: those whose probes come out best are tried after `first`."""
     warm_start: list[Path] = []
     """Folders of earlier experiments whose results are known from the start."""
     seed: int = 0
@@ -139,6 +143,11 @@ class SearchPlan(BaseModel):
     def place(self) -> "Place | None":
         """The experiment's folder in its storage, where it has one."""
         return open_place(self.storage, "--storage") / self.name if self.storage else None
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether its trainings start from published weights."""
+        return bool(self.trial.get("pretrained"))
 
     @property
     def length(self) -> int:

@@ -18,11 +18,12 @@ from search_spaces import (
     get_space,
     names,
     narrow,
+    on_a_cpu,
     with_batches_up_to,
     with_geometry,
 )
 from search_spaces.geometry import FAMILIES
-from trainable.address import is_address, open_place
+from trainable.address import open_place
 from trainable.config import ARCHITECTURES, make_config
 from trainable.data.splits import SELECT_SHARE
 from trainable.durations import parse_duration
@@ -32,8 +33,9 @@ from trainable.sizes import parse_size
 from tuning.arithmetic import training_gmacs
 from tuning.copies import bring_records_home
 from tuning.data import Source, find_source
-from tuning.first import first_configurations
-from tuning.length import USUAL_EPOCHS
+from tuning.engine import BEST_STARTS
+from tuning.first import fine_tuning_starts, first_configurations, probes, wanted_configurations
+from tuning.length import FINE_TUNING, FROM_SCRATCH
 from tuning.plan import (
     NOT_RESUMED,
     OUR_SCHEDULERS,
@@ -45,6 +47,7 @@ from tuning.plan import (
     default_name,
     mutable_dimensions,
 )
+from tuning.pretrained import Found, Weights, find_weights
 from tuning.resources import Hardware
 from tuning.storage import find_experiment, read_experiment
 from tuning.time_plan import DOUBT, START_S, Images, LengthOptions, check_time, usual_pace, with_length, with_reserve
@@ -64,6 +67,8 @@ class Usual(NamedTuple):
 ON_DIGITS = Usual(trials=8, epochs=4, time_budget_s=210)
 ON_OTHER_DATA = Usual(trials=20, epochs=None, time_budget_s=None)
 
+PHOTOS = "photos"
+"""The space whose architectures follow from the hardware."""
 CHEAP_BELOW_S = 3600
 """Searches with a shorter time budget start with the cheap geometry."""
 BATCHES_AN_EPOCH = 8
@@ -91,17 +96,22 @@ def new_plan(asked: SimpleNamespace, hardware: Hardware | None) -> tuple[SearchP
     source = find_source(asked.data, asked.image_size, asked.cache_dir, select_share(asked))
     usual = ON_DIGITS if source.is_digits else ON_OTHER_DATA
     time_budget_s = chosen_time_budget(asked, usual)
-    space = choose_space(asked, source, cheap=time_budget_s is not None and time_budget_s < CHEAP_BELOW_S)
+    cheap = time_budget_s is not None and time_budget_s < CHEAP_BELOW_S
+    space, weights = choose_space(asked, source, hardware, cheap)
+    recipe = FINE_TUNING if weights.found else FROM_SCRATCH
     if not 1 < asked.reduction_factor < math.inf:
         raise UsageError(f"--reduction-factor {asked.reduction_factor:g}: must be above 1; 2 lets half of a rung go on")
     scheduler = choose_scheduler(asked)
     trials = wanted_trials(asked, usual, scheduler)
+    first, starts = chosen_first(asked, space, trials, source, scheduler in OUR_SCHEDULERS)
     plan = SearchPlan(
         space=space,
-        trial=shared_settings(asked, source),
+        trial=shared_settings(asked, source) | starting_point(weights),
+        weights=weights.note,
         trials=trials,
-        first=chosen_first(asked, space, trials, source),
-        epochs=asked.epochs or usual.epochs or USUAL_EPOCHS,
+        first=first,
+        starts=starts,
+        epochs=asked.epochs or usual.epochs or recipe.epochs,
         epoch_budget=asked.epoch_budget,
         time_budget_s=time_budget_s,
         scheduler=scheduler,
@@ -149,13 +159,25 @@ def length_options(asked: SimpleNamespace, source: Source) -> LengthOptions:
     return LengthOptions(epochs, asked.step_updates, asked.first_rung, len(asked.tries or []))
 
 
-def chosen_first(asked: SimpleNamespace, space: Space, trials: int | None, source: Source) -> list[dict[str, Any]]:
-    """The user's configurations, then the published ones: with a time budget the cheapest first."""
-    first = first_configurations(space, asked.tries or [], trials, bool(asked.pretrained))
-    side, tries = source.image_size, len(asked.tries or [])
+def chosen_first(
+    asked: SimpleNamespace, space: Space, trials: int | None, source: Source, engine_decides: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What is tried before anything is proposed, and where each architecture's fine-tuning starts.
+
+    Probes, then the user's configurations; then of the starts those that the engine chooses by the probes. Trainings
+    from scratch have the published configurations instead: with a time budget the cheapest first.
+    """
+    tries, side = asked.tries or [], source.image_size
+    own = probes(space)
+    if own:
+        first = own[: None if trials is None else max(1, trials // 2)] + wanted_configurations(space, tries, trials)
+        starts = fine_tuning_starts(space)
+        return (first, starts) if engine_decides else (first + starts[:BEST_STARTS], [])
+    first = first_configurations(space, tries, trials)
     if asked.time_budget is None or side is None:
-        return first
-    return first[:tries] + sorted(first[tries:], key=lambda each: training_gmacs(space.fixed | each, side))
+        return first, []
+    ranked = sorted(first[len(tries) :], key=lambda each: training_gmacs(space.fixed | each, side))
+    return first[: len(tries)] + ranked, []
 
 
 def timed_plan(plan: SearchPlan, asked: LengthOptions, source: Source, hardware: Hardware | None) -> SearchPlan:
@@ -183,7 +205,6 @@ def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
         "cache_dir": str(asked.cache_dir.absolute()) if asked.cache_dir else None,
         "cache_bytes": parse_size(asked.cache_size, "--cache-size"),
         "skip_bad_images": asked.skip_bad_images,
-        "pretrained": pretrained_weights(asked.pretrained),
         "augment": asked.augment,
         "flip": not source.is_digits if asked.flip is None else asked.flip,
         "data_on": asked.data_on,
@@ -361,29 +382,87 @@ def check_scheduler(plan: SearchPlan, given: set[str]) -> None:
         raise UsageError("--scheduler pbt: copies between trials after an epoch, so it needs 2 --trials and 2 --epochs")
 
 
-def choose_space(asked: SimpleNamespace, source: Source, cheap: bool) -> Space:
-    """The space by name or path, narrowed by --set.
+class Chosen(NamedTuple):
+    """What a search varies, and the published weights that it starts from."""
 
-    A built-in one gets fine-tuning ranges if weights are pretrained, else the geometry that the images allow, from the
-    `cheap` end on; and batches of which an epoch has at least `BATCHES_AN_EPOCH`.
+    space: Space
+    weights: Weights
+
+
+def choose_space(asked: SimpleNamespace, source: Source, hardware: Hardware | None, cheap: bool) -> Chosen:
+    """The space by name or path, narrowed by --set, and the weights that its architectures start from.
+
+    A built-in one gets the ranges of fine-tuning if there are weights, else the geometry that the images allow, from
+    the `cheap` end on; and batches of which an epoch has at least `BATCHES_AN_EPOCH`.
     """
     try:
         space = get_space(asked.space)
     except SpaceError as error:
         raise UsageError(f"--space {asked.space}: {error}") from None
-    is_ours = asked.space in names()
-    if asked.pretrained:
-        space = for_pretrained(space)
+    is_ours, settings = asked.space in names(), list(asked.settings or [])
+    of_arch = [text for text in settings if text.partition("=")[0].strip() == "arch"]
+    space = narrowed(space, of_arch)
+    if asked.space == PHOTOS and not of_arch and hardware is not None and not hardware.gpu_bytes:
+        space = only(space, [arch for arch in architectures_of(space) if on_a_cpu(arch)])
+    weights = choose_weights(asked, source, space, hardware)
+    if weights.found:
+        space = only(space, list(weights.found))
+        space = for_pretrained(space, with_probes=asked.scheduler != "pbt") if is_ours else space
     elif is_ours and source.image_size is not None:
         space = with_geometry(space, source.image_size, cheap, grows=not asked.progressive_resize)
     if is_ours and source.train_images is not None:
         space = with_batches_up_to(space, max(1, source.train_images // BATCHES_AN_EPOCH))
+    space = narrowed(space, [text for text in settings if text not in of_arch] + augmentation(asked, space))
+    check_geometry(space)
+    return Chosen(space, weights)
+
+
+def augmentation(asked: SimpleNamespace, space: Space) -> list[str]:
+    """What --augment makes of a space that varies it."""
+    given = "augment" in given_options(asked.context) and any(each.name == "augment" for each in space.dimensions)
+    is_set = any(text.partition("=")[0].strip() == "augment" for text in asked.settings or [])
+    return [f"augment={asked.augment}"] if given and not is_set else []
+
+
+def narrowed(space: Space, settings: list[str]) -> Space:
+    """As `narrow`, for --set."""
     try:
-        space = narrow(space, asked.settings or [])
+        return narrow(space, settings)
     except SpaceError as error:
         raise UsageError(f"--set: {error}") from None
-    check_geometry(space)
-    return space
+
+
+def only(space: Space, architectures: list[str]) -> Space:
+    """The space with these of its architectures."""
+    there = architectures_of(space)
+    if set(there) <= set(architectures):
+        return space
+    return narrow(space, [f"arch={','.join(arch for arch in there if arch in architectures)}"])
+
+
+def choose_weights(asked: SimpleNamespace, source: Source, space: Space, hardware: Hardware | None) -> Weights:
+    """Where the space's architectures start from; none is found for trainings from scratch.
+
+    UsageError if weights were asked for and there are none. On a machine that isn't known they are taken to be there.
+    """
+    archs, option = architectures_of(space), asked.pretrained or "auto"
+    if option == "none" or (option == "auto" and source.is_digits and hardware is not None):
+        return Weights({}, {})
+    if hardware is None:
+        return Weights(dict.fromkeys(archs, Found(True, "on timm's hub")), {})
+    weights = find_weights(option, archs)
+    if not weights.found and option != "auto":
+        reasons = "; ".join(dict.fromkeys(weights.missing.values()))
+        raise UsageError(
+            f"--pretrained {option}: has weights for no architecture of space {space.name} ({reasons}); "
+            "give others, or none to train from scratch"
+        )
+    return weights
+
+
+def starting_point(weights: Weights) -> dict[str, Any]:
+    """What of it every trial shares."""
+    return {"pretrained": weights.sources, "head": "probe"} if weights.found else {"pretrained": False}
 
 
 def check_geometry(space: Space) -> None:
@@ -398,18 +477,6 @@ def check_geometry(space: Space) -> None:
                 f"space {space.name}: {arch} has no {name}, only {', '.join(family)} have; give it the condition "
                 f'when = {{ arch = ["{family[0]}"] }}, or leave it out'
             )
-
-
-def pretrained_weights(option: str | None) -> bool | str:
-    """`timm` -> True, a file -> its absolute path, an address -> itself, nothing -> False."""
-    if option is None or option == "timm":
-        return option == "timm"
-    from trainable.data.weights import look_at_weights
-
-    found = look_at_weights(option) if is_address(option) else Path(option)
-    if isinstance(found, Path) and not found.is_file():
-        raise UsageError(f"--pretrained {option}: no such file; give timm, or a .safetensors or .pth file")
-    return option if is_address(option) else str(Path(option).absolute())
 
 
 def check_configurations(plan: SearchPlan) -> None:

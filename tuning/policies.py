@@ -41,6 +41,7 @@ def make_engine(
         trials=plan.trials or sys.maxsize,
         steps=plan.step_limit or math.inf,
         first=first,
+        starts=plan.starts,
         first_in_full=plan.first_in_full,
         left=left,
         note=note,

@@ -29,8 +29,8 @@ from trainable.allocator import fast_allocator
 from trainable.config import ARCHITECTURES, TrialConfig
 from trainable.data.dataset import open_images_of
 from trainable.errors import UserError
+from trainable.memory import measure_peak_bytes
 from trainable.pace import Pace, measure_pace
-from trainable.probe import measure_peak_bytes
 from trainable.sizes import size_text
 from trainable.trial import Trial
 from trainable.versions import library_versions

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces import is_probe
 from search_spaces.geometry import FAMILIES
 from tuning.arithmetic import mean_share, size_share, whole_gmacs
 
@@ -21,6 +22,8 @@ class Work(NamedTuple):
     """Of a step on whole images, for each unit of `arithmetic.whole_gmacs`."""
     is_measured: bool = False
     """Whether that was measured at the start, and isn't the usual."""
+    epochs: float = 1.0
+    """Of a step: a probe looks at each image once, however long a step is."""
 
 
 class StepCost:
@@ -77,10 +80,13 @@ class StepCost:
 
     def _by_arithmetic(self, config: Mapping[str, Any]) -> float:
         """The same; 1 if nothing is known of the images."""
-        return 1.0 if self.work is None else self.work.seconds * whole_gmacs(config, self.work.image_size)
+        if self.work is None:
+            return 1.0
+        seconds = self.work.seconds * whole_gmacs(config, self.work.image_size)
+        return seconds / self.work.epochs if is_probe(config) else seconds
 
 
 def _groups(config: Mapping[str, Any]) -> tuple[Hashable, Hashable]:
     """Of its batch size, and of its architecture and geometry alone."""
-    geometry = (config.get("arch"), *(config.get(name) for name in FAMILIES))
+    geometry = (config.get("arch"), config.get("freeze"), *(config.get(name) for name in FAMILIES))
     return (*geometry, config.get("batch_size")), geometry

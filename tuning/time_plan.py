@@ -7,11 +7,21 @@ import math
 import time
 from typing import Any, NamedTuple
 
-from search_spaces import start_point
+from search_spaces import is_probe, start_point
 from trainable.errors import UsageError
 from trainable.pace import Pace
 from tuning.arithmetic import PASSES, USUAL_SPEED, mean_share, training_gmacs, whole_gmacs
-from tuning.length import Length, choose_length, fewer_slots, in_steps, longest_epochs, usual_length
+from tuning.length import (
+    FINE_TUNING,
+    FROM_SCRATCH,
+    Length,
+    Recipe,
+    choose_length,
+    fewer_slots,
+    in_steps,
+    longest_epochs,
+    usual_length,
+)
 from tuning.plan import SearchPlan, clock, usual_first_rung
 from tuning.step_cost import Work
 
@@ -83,9 +93,19 @@ class LengthOptions(NamedTuple):
     """So many of the first configurations are the user's."""
 
 
+PROBE_SHARE = 0.35
+"""Of the time for training that goes to probes, the cheapest first, beyond the first one."""
+
+
 def first_configuration(plan: SearchPlan) -> dict[str, Any]:
-    """What the search starts with, whole."""
-    return plan.trial_settings | (plan.first[0] if plan.first else start_point(plan.space))
+    """What the search trains first, whole; probes are before it."""
+    trained = (config for config in [*plan.first, *plan.starts] if not is_probe(config))
+    return plan.trial_settings | next(trained, start_point(plan.space))
+
+
+def recipe_of(plan: SearchPlan) -> Recipe:
+    """How long its trainings are."""
+    return FINE_TUNING if plan.fine_tunes else FROM_SCRATCH
 
 
 def usual_pace(plan: SearchPlan, images: Images, cores: float) -> Pace:
@@ -118,13 +138,34 @@ def with_length(
         return plan.model_copy(update=_length_fields(plan, asked, length))
     plan = plan.model_copy(update={"reserve_s": reserve_seconds(plan, images, pace)})
     first, training_s = first_configuration(plan), training_seconds(plan, used_s)
+    kept = probes_in_time(plan, images, pace, training_s)
+    plan = plan.model_copy(update={"first": kept + [each for each in plan.first if not is_probe(each)]})
+    training_s = max(1.0, training_s - sum(probe_seconds(plan, each, images, pace) for each in kept))
     batch = batch_of(plan, images)
     update_s = batch * pace.train * mean_share(first)
     length = choose(plan, asked, max(1, images.train // batch), update_s, training_s)
     step_s = images.train * length.epochs / length.steps * pace.train
-    work = Work(images.side, step_s / whole_gmacs(first, images.side), is_measured)
+    work = Work(images.side, step_s / whole_gmacs(first, images.side), is_measured, length.epochs / length.steps)
     plan = plan.model_copy(update=_length_fields(plan, asked, length) | {"work": work})
-    return plan.model_copy(update={"first": reachable(plan, max(1, asked.tries), training_s)})
+    return plan.model_copy(update={"first": reachable(plan, len(kept) + max(1, asked.tries), training_s)})
+
+
+def probe_seconds(plan: SearchPlan, probe: dict[str, Any], images: Images, pace: Pace) -> float:
+    """Of a probe in a slot, given the pace of the first configuration."""
+    a_gmac_s = pace.train / whole_gmacs(first_configuration(plan), images.side)
+    return images.train * whole_gmacs(plan.trial_settings | probe, images.side) * a_gmac_s
+
+
+def probes_in_time(plan: SearchPlan, images: Images, pace: Pace, training_s: float) -> list[dict[str, Any]]:
+    """The plan's probes, the cheapest first, as far as their share of the time goes; the first in any case."""
+    kept: list[dict[str, Any]] = []
+    left = PROBE_SHARE * training_s
+    for probe in (each for each in plan.first if is_probe(each)):
+        left -= probe_seconds(plan, probe, images, pace)
+        if kept and left < 0:
+            break
+        kept.append(probe)
+    return kept
 
 
 def reachable(plan: SearchPlan, kept: int, training_s: float) -> list[dict[str, Any]]:
@@ -154,9 +195,9 @@ def choose(plan: SearchPlan, asked: LengthOptions, per_epoch: int, update_s: flo
     UsageError for more updates a step than a training has.
     """
     if asked.epochs is None and plan.time_budget_s is not None:
-        length = choose_length(per_epoch, update_s, training_s)
+        length = choose_length(per_epoch, update_s, training_s, recipe_of(plan))
     elif asked.epochs is None:
-        length = usual_length(per_epoch, update_s)
+        length = usual_length(per_epoch, update_s, recipe_of(plan))
     else:
         length = in_steps(asked.epochs, per_epoch, update_s, training_s)
     if asked.step_updates is None:
@@ -201,7 +242,7 @@ def slots_in_time(plan: SearchPlan, images: Images, pace: Pace, slots: int) -> i
     `pace` is that of one of these slots while all of them train.
     """
     per_epoch = max(1, images.train // batch_of(plan, images))
-    epochs = longest_epochs(per_epoch) if plan.first_in_full else plan.epochs
+    epochs = longest_epochs(per_epoch, recipe_of(plan)) if plan.first_in_full else plan.epochs
     return fewer_slots(slots, epochs * images.train * pace.train, training_seconds(plan, START_S + MEASURE_S))
 
 

@@ -34,8 +34,8 @@ def test_a_cell_cannot_leave_its_column_or_its_row() -> None:
     ("pretrained", "text"),
     [
         (False, "trained from random numbers"),
-        (True, "(resnet18: apache-2.0; swin_tiny: mit)"),
-        (Path("/home/me/weights.pth"), "began as those of `/home/me/weights.pth`"),
+        (True, "(resnet18: apache-2.0, weights a1_in1k "),
+        (Path("/home/me/weights.pth"), "(resnet18: those of /home/me/weights.pth; swin_tiny: "),
     ],
 )
 def test_the_licence_is_that_of_the_weights_that_training_began_with(pretrained: bool | Path, text: str) -> None:

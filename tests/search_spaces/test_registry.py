@@ -10,14 +10,18 @@ import search_spaces
 from search_spaces import (
     HYPERPARAMETERS,
     Choice,
-    Float,
     Int,
     Space,
     SpaceError,
+    contains,
     for_pretrained,
     get_space,
+    is_probe,
     names,
     narrow,
+    on_a_cpu,
+    probe_of,
+    sample,
 )
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -91,8 +95,8 @@ def test_each_space_has_its_architectures(name, architectures):
     assert by_name(get_space(name))["arch"].values == architectures
 
 
-def test_the_names_are_the_four_families_and_their_union():
-    assert names() == ["resnet", "vit", "deit", "swin", "all"]
+def test_the_names_are_the_four_families_their_union_and_photos():
+    assert names() == ["resnet", "vit", "deit", "swin", "all", "photos"]
     assert [get_space(name).name for name in names()] == names()
 
 
@@ -100,13 +104,13 @@ def test_the_names_are_the_four_families_and_their_union():
 def test_dimensions_are_known_and_come_in_the_agreed_order(name):
     found = list(by_name(get_space(name)))
     assert found == [known for known in HYPERPARAMETERS if known in found]
-    assert len(found) == (8 if name == "resnet" else 9)
+    assert len(found) == (8 if name in ("resnet", "photos") else 9)
 
 
 @pytest.mark.parametrize("name", names())
 def test_dropout_on_attention_is_conditional_only_in_the_union(name):
     dimension = by_name(get_space(name)).get("attn_drop_rate")
-    if name == "resnet":
+    if name in ("resnet", "photos"):
         assert dimension is None
     else:
         assert dimension.when == ({"arch": ("vit_small", "deit_small", "swin_tiny")} if name == "all" else None)
@@ -118,21 +122,30 @@ def test_the_union_takes_the_widest_learning_rates():
 
 
 @pytest.mark.parametrize("name", names())
-def test_for_pretrained_weights_learning_rates_are_a_tenth_and_layers_decay(name):
-    before, after = by_name(get_space(name)), by_name(for_pretrained(get_space(name)))
-    for end in ("low", "high", "start"):
-        assert getattr(after["lr"], end) == pytest.approx(getattr(before["lr"], end) / 10, rel=1e-9)
-    assert (after["layer_decay"].low, after["layer_decay"].high, after["layer_decay"].start) == (0.6, 1.0, 0.75)
-    assert after.keys() - before.keys() == {"layer_decay"}
+def test_fine_tuning_has_its_own_dimensions_and_probes_have_none_of_them(name):
+    space = for_pretrained(get_space(name))
+    dimensions = by_name(space)
+    assert dimensions["arch"] == by_name(get_space(name))["arch"]
+    assert list(dimensions) == [known for known in HYPERPARAMETERS if known in dimensions]
+    for arch in dimensions["arch"].values:
+        contains(space, probe_of(arch))
+    rng = random.Random(0)
+    drawn = [sample(space, rng) for _ in range(200)]
+    assert {len(each) for each in drawn if is_probe(each)} == {2}
+    assert min(len(each) for each in drawn if not is_probe(each)) > 8
 
 
-def test_for_pretrained_weights_a_fixed_learning_rate_and_layer_decay_stay():
-    space = Space(name="x", dimensions=(), fixed={"arch": "a", "lr": 0.1, "layer_decay": 0.9})
-    assert for_pretrained(space) == space
-    listed = narrow(get_space("swin"), ["lr=1e-3,1e-4"])
-    assert by_name(for_pretrained(listed))["lr"] == by_name(listed)["lr"]
-    point = Space(name="x", dimensions=(Float(name="lr", low=0.1, high=0.1),))
-    assert by_name(for_pretrained(point))["lr"] == point.dimensions[0]
+def test_fine_tuning_without_probes_has_no_condition_on_what_is_frozen():
+    space = for_pretrained(get_space("resnet"), with_probes=False)
+    assert not any(each.when for each in space.dimensions)
+    assert by_name(space)["freeze"].values == ("none", "early", "most")
+
+
+def test_what_a_cpu_fine_tunes_is_the_small_end_of_photos():
+    archs = by_name(get_space("photos"))["arch"].values
+    small = [arch for arch in archs if on_a_cpu(arch)]
+    assert 5 <= len(small) <= 12 < len(archs) <= 32
+    assert small == list(archs[: len(small)])  # the cheapest first
 
 
 def test_a_toml_file_is_a_space(write):
@@ -160,7 +173,10 @@ def test_a_path_may_begin_with_the_home_folder(write, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("swn", "unknown space 'swn'; did you mean 'swin'[?] Known: resnet, vit, deit, swin, all; or give the path"),
+        (
+            "swn",
+            "unknown space 'swn'; did you mean 'swin'[?] Known: resnet, vit, deit, swin, all, photos; or give",
+        ),
         ("spaces/mine.yaml", "unknown space 'spaces/mine.yaml'; .* a .toml or .py file"),
         ("nowhere/mine.toml", "nowhere/mine.toml: no such file; .* or one of resnet, vit"),
     ],

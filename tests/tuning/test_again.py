@@ -39,12 +39,12 @@ from pathlib import Path
 import ray
 from ray.exceptions import WorkerCrashedError
 from rich.console import Console
-import trainable.probe
+import trainable.memory
 from trainable.again import read_trainings
 from tuning.again import free_slots, train_in_slots
 
 ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-trainable.probe.measure_peak_bytes = lambda configurations: (6 * 2**30, 16 * 2**30)  # the GPU that isn't here
+trainable.memory.measure_peak_bytes = lambda configurations: (6 * 2**30, 16 * 2**30)  # the GPU that isn't here
 todo = read_trainings(Path(sys.argv[1]), sys.argv[2:], refit=False)
 slots = free_slots(todo, None, None, None)
 failures = train_in_slots(todo, slots, Console(stderr=True, width=200))

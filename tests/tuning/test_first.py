@@ -4,7 +4,7 @@ import pytest
 
 from search_spaces import Choice, Float, Int, Space, contains, for_pretrained, get_space, narrow, start_point
 from trainable.errors import UsageError
-from tuning.first import first_configurations, published_configurations, read_configuration
+from tuning.first import fine_tuning_starts, first_configurations, probes, published_configurations, read_configuration
 
 ALL = get_space("all")
 
@@ -81,9 +81,25 @@ def test_published_starts_are_cut_to_the_narrowed_ranges():
     ]
 
 
-def test_fine_tuning_starts_at_a_tenth_of_the_learning_rate():
-    configurations = published_configurations(for_pretrained(ALL), pretrained=True)
-    assert {each["lr"] for each in configurations if each["arch"] == "swin_tiny"} == {3e-5}
+def test_each_architectures_fine_tuning_has_its_start():
+    space = for_pretrained(ALL)
+    starts = fine_tuning_starts(space)
+    for each in starts:
+        contains(space, each)
+    assert [each["arch"] for each in starts] == list(ALL.dimensions[0].values)
+    assert {each["freeze"] for each in starts} == {"none"}
+
+
+def test_probes_are_in_the_space_the_cheapest_first_and_only_where_the_space_has_them():
+    space = for_pretrained(ALL)
+    own = probes(space)
+    for each in own:
+        contains(space, each)
+    assert [each["arch"] for each in own][:2] == ["resnet18", "resnet34"]
+    assert len(own) == 8
+    assert probes(narrow(space, ["arch=swin_tiny"])) == [{"freeze": "all"}]
+    assert probes(ALL) == probes(for_pretrained(ALL, with_probes=False)) == []
+    assert probes(narrow(space, ["freeze=none,early"])) == []
 
 
 def test_a_space_of_the_users_own_keeps_the_starts_that_it_states():
@@ -100,19 +116,19 @@ def test_a_space_of_the_users_own_keeps_the_starts_that_it_states():
 
 
 def test_what_is_to_be_tried_comes_first_and_published_ones_take_at_most_half():
-    first = first_configurations(ALL, ["lr=3e-4", "lr=4e-4", "lr=3e-4", "lr=2e-3"], trials=8, pretrained=False)
+    first = first_configurations(ALL, ["lr=3e-4", "lr=4e-4", "lr=3e-4", "lr=2e-3"], trials=8)
     assert [each["lr"] for each in first[:3]] == [3e-4, 4e-4, 2e-3]
     assert len(first) == 3 + 4 - 1  # the space's start is one of those to be tried
-    assert len(first_configurations(ALL, [], trials=20, pretrained=False)) == 8
-    assert first_configurations(ALL, [], trials=1, pretrained=False) == [start_point(ALL)]
-    assert len(first_configurations(ALL, ["lr=3e-4"], trials=1, pretrained=False)) == 1
+    assert len(first_configurations(ALL, [], trials=20)) == 8
+    assert first_configurations(ALL, [], trials=1) == [start_point(ALL)]
+    assert len(first_configurations(ALL, ["lr=3e-4"], trials=1)) == 1
 
 
 def test_more_to_try_than_trials_is_refused():
     with pytest.raises(UsageError, match="--try: 2 configurations, but --trials 1"):
-        first_configurations(ALL, ["lr=3e-4", "lr=4e-4"], trials=1, pretrained=False)
+        first_configurations(ALL, ["lr=3e-4", "lr=4e-4"], trials=1)
 
 
 def test_a_space_without_dimensions_has_no_first_configurations():
     space = Space(name="point", fixed={"arch": "resnet18"})
-    assert first_configurations(space, [], trials=3, pretrained=False) == []
+    assert first_configurations(space, [], trials=3) == []

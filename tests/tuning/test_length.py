@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from tuning.length import (
     FEW_TRAININGS,
     FEW_UPDATES,
+    FINE_TUNING,
+    FROM_SCRATCH,
     LEAST_STEP_UPDATES,
     LONGEST_STEP_S,
-    SHARE_OF_FIRST,
     STEP_SHARE,
     Length,
     choose_length,
@@ -32,7 +33,7 @@ def test_the_first_training_ends_within_its_share_of_the_time_and_is_no_longer_t
 ):
     length = choose_length(per_epoch, update_s, training_s)
     updates = max(1, round(length.epochs * per_epoch))
-    assert updates == 1 or updates * update_s <= SHARE_OF_FIRST * training_s * (1 + 1e-9)
+    assert updates == 1 or updates * update_s <= FROM_SCRATCH.share_of_first * training_s * (1 + 1e-9)
     assert length.epochs <= longest_epochs(per_epoch) + 1e-9
     assert 1 <= length.steps <= updates
 
@@ -71,7 +72,13 @@ def test_few_images_are_seen_more_often():
 
 def test_whole_epochs_stay_whole_where_a_step_is_one():
     length = choose_length(20, 0.1, 100)
-    assert length.epochs == length.steps == SHARE_OF_FIRST * 100 / 0.1 // 20
+    assert length.epochs == length.steps == FROM_SCRATCH.share_of_first * 100 / 0.1 // 20
+
+
+def test_fine_tuning_is_shorter_and_leaves_time_for_others():
+    assert choose_length(148, 0.01, 10_000, FINE_TUNING).epochs == FINE_TUNING.epochs
+    assert choose_length(148, 0.1, 60, FINE_TUNING).epochs <= choose_length(148, 0.1, 60).epochs * 0.6
+    assert usual_epochs(4, FINE_TUNING) == 38  # 150 updates
 
 
 def test_an_epoch_longer_than_the_budget_is_trained_in_parts():

@@ -1,28 +1,100 @@
-"""What a search's options become in its plan."""
+"""What a search's options become in its plan: the space and the weights that its trainings start from."""
+
+import json
+from types import SimpleNamespace
 
 import pytest
 
-from trainable.address import open_place
-from trainable.errors import UsageError, UserError
-from tuning.planning import pretrained_weights
+import tuning.planning as planning_module
+from search_spaces import get_space, is_probe
+from trainable.data.default import DIGITS
+from trainable.data.lite import PACKAGES
+from trainable.errors import UsageError
+from tuning.data import find_source
+from tuning.planning import choose_space, chosen_first, starting_point
+from tuning.resources import Hardware
+
+CPU, GPU = Hardware(2, ()), Hardware(2, (10**10,))
+LITE_ARCHS = {f"{arch}.in1k" for arch in PACKAGES}
 
 
-def test_pretrained_weights_are_timms_a_file_or_an_address(s3, tmp_path):
-    (tmp_path / "tiny.pth").write_bytes(b"weights")
-    bucket = s3.make_bucket()
-    open_place(f"{bucket}/tiny.pth", "").write_bytes(b"weights")
-    assert [pretrained_weights(option) for option in (None, "timm")] == [False, True]
-    assert pretrained_weights(str(tmp_path / "tiny.pth")) == str(tmp_path / "tiny.pth")
-    for address in ((tmp_path / "tiny.pth").as_uri(), f"{bucket}/tiny.pth"):
-        assert pretrained_weights(address) == address
+@pytest.fixture
+def choose(colour_folder, monkeypatch):
+    """`choose(space="photos")` is what that option makes of the colours, or of another data set, on a machine."""
+    monkeypatch.setattr(planning_module, "given_options", lambda context: set(context))
+
+    def chosen(hardware=CPU, data=colour_folder, given=(), **changes):
+        values = {"space": "swin", "settings": None, "pretrained": None, "scheduler": None, "augment": "full"}
+        asked = SimpleNamespace(**values | changes, progressive_resize=False, context=given)
+        return choose_space(asked, find_source(data, 32), hardware, cheap=True)
+
+    return chosen
 
 
-def test_pretrained_weights_that_are_not_there_are_said_before_the_search(s3, tmp_path):
-    bucket = s3.make_bucket()
-    for nowhere in (str(tmp_path / "no.pth"), (tmp_path / "no.pth").as_uri()):
-        with pytest.raises(UsageError, match=f"--pretrained {nowhere}: no such file"):
-            pretrained_weights(nowhere)
-    with pytest.raises(UserError, match=f"--pretrained {bucket}/no.pth: is not there"):
-        pretrained_weights(f"{bucket}/no.pth")
-    with pytest.raises(UsageError, match=r"--pretrained gold://no\.pth: gold:// is no storage that is known here"):
-        pretrained_weights("gold://no.pth")
+def test_photos_on_a_cpu_are_the_small_end_of_what_has_weights(choose):
+    space, weights = choose(space="photos")
+    assert set(weights.found) == LITE_ARCHS  # offline, but for what pip brought
+    assert set(space.dimensions[0].values) == LITE_ARCHS
+    assert "mobilenetv4_conv_small.e2400_r224_in1k" in weights.missing
+    assert "vit_base_patch14_dinov2.lvd142m" not in weights.missing
+
+
+def test_photos_on_a_gpu_and_named_architectures_are_looked_up_whatever_they_cost(choose):
+    assert "vit_base_patch14_dinov2.lvd142m" in choose(GPU, space="photos").weights.missing
+    named = choose(space="photos", settings=["arch=vit_base_patch14_dinov2.lvd142m,tf_efficientnet_lite0.in1k"])
+    assert "vit_base_patch14_dinov2.lvd142m" in named.weights.missing
+    assert named.space.fixed == {"arch": "tf_efficientnet_lite0.in1k"}
+
+
+def test_without_weights_training_is_from_scratch_with_the_geometry_of_the_images(choose):
+    space, weights = choose(space="swin")
+    assert not weights.found
+    assert starting_point(weights) == {"pretrained": False}
+    assert {each.name for each in space.dimensions} >= {"lr", "drop_path_rate"}
+    assert not {"freeze", "backbone_lr"} & {each.name for each in space.dimensions}
+    assert "all trainings start from scratch" in str(weights.note)
+
+
+def test_digits_and_none_ask_nobody(choose):
+    for options in ({"data": DIGITS}, {"pretrained": "none"}):
+        assert choose(**options).weights.note is None
+
+
+def test_weights_that_were_asked_for_and_are_not_there_are_an_error(choose):
+    with pytest.raises(UsageError, match=r"--pretrained timm: has weights for no architecture of space swin \(not in"):
+        choose(pretrained="timm")
+
+
+def test_a_users_own_space_is_only_cut_to_what_has_weights(choose, tmp_path):
+    values = ["tf_efficientnet_lite0", "test_resnet"]
+    text = f'name = "mine"\n[[dimensions]]\nkind = "choice"\nname = "arch"\nvalues = {json.dumps(values)}\n'
+    text += '[[dimensions]]\nkind = "float"\nname = "lr"\nlow = 1e-4\nhigh = 1e-2\n'
+    (tmp_path / "mine.toml").write_text(text)
+    space, weights = choose(space=str(tmp_path / "mine.toml"))
+    assert space.fixed == {"arch": "tf_efficientnet_lite0"}
+    assert space.dimensions == get_space(str(tmp_path / "mine.toml")).dimensions[1:]
+    assert starting_point(weights) == {"pretrained": {"tf_efficientnet_lite0": "lite"}, "head": "probe"}
+
+
+def test_an_augmentation_that_is_given_does_not_vary(choose):
+    varied = {each.name: each for each in choose(space="photos").space.dimensions}
+    given = choose(space="photos", given=("augment",), augment="light")
+    fixed = {each.name: each for each in given.space.dimensions}
+    assert varied["augment"].values == ("light", "full")
+    assert fixed["augment"].values == ("light",)
+
+
+def test_a_machine_that_is_not_known_is_taken_to_have_all_weights(choose):
+    assert not choose(None, space="photos").weights.missing
+
+
+def test_probes_come_first_the_cheapest_first_and_then_the_users_own(choose, colour_folder):
+    space, _ = choose(space="photos")
+    asked = SimpleNamespace(tries=["lr=2e-4"], time_budget=None)
+    first, starts = chosen_first(asked, space, None, find_source(colour_folder, 32), engine_decides=True)
+    assert [each["arch"] for each in first[:2]] == ["tf_efficientnet_lite0.in1k", "tf_efficientnet_lite1.in1k"]
+    assert [is_probe(each) for each in first] == [True, True, False]
+    assert {each["arch"] for each in starts} == LITE_ARCHS
+    first, starts = chosen_first(asked, space, 2, find_source(colour_folder, 32), engine_decides=False)
+    assert [is_probe(each) for each in first] == [True, False, False, False]
+    assert not starts

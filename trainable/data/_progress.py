@@ -18,7 +18,7 @@ def reporter(
 ) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal; else one line when the work turns out to be long, and one at its end."""
     text = printable(text)  # it names a folder or a file
-    if progress and sys.stderr.isatty():
+    if progress and getattr(sys.stderr, "isatty", bool)():  # a trial's stderr is Ray's, and has none
         with _bar(text, total, unit) as advance:
             yield advance
         return

@@ -16,7 +16,7 @@ from trainable.data.fetch import Fetched, Known, fetch, open_fetched, recall, re
 from trainable.data.layouts import ClassName, Layout, natural_image_size, read_layout
 from trainable.data.origin import Origin, cache_name, look_at
 from trainable.data.splits import SELECT_SHARE, SelectShare, Splits, make_splits
-from trainable.data.weights import open_weights
+from trainable.data.weights import ready_weights
 from trainable.errors import UserError
 
 
@@ -117,7 +117,7 @@ def open_images_of(config: TrialConfig, progress: bool = True, fresh: bool = Fal
         config.select_share,
     )
     if fresh:
-        open_weights(config, progress, fresh)
+        ready_weights(config, progress)
     return dataset
 
 
