@@ -12,7 +12,7 @@ from analysis.manifest import Figures, Manifest
 from analysis.snapshots import LATEST
 from analysis.tables import cell_text
 from trainable.architectures import timm_name
-from trainable.config import LITE, TrialConfig
+from trainable.config import LITE, PROBE, TrialConfig
 from trainable.escape import printable
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def licence_text(config: TrialConfig, archs: Iterable[str]) -> str:
 def search_text(facts: dict[str, Any], trials: "DataFrame") -> str:
     """The plan, how its trials ended, and what they took."""
     plan = facts["plan"]
-    epochs = f"{trials['epochs'].sum():,.1f}".removesuffix(".0")
+    trained = trials[trials["freeze"] != PROBE] if "freeze" in trials else trials
+    epochs = f"{trained['epochs'].sum():,.1f}".removesuffix(".0")
     states = ", ".join(f"{number} {state}" for state, number in trials["state"].value_counts().items())
     return (
         f"Space {markdown_text(plan['space']['name'])}, {len(trials)} trials ({states}) of at most {plan['epochs']:g} "

@@ -22,7 +22,8 @@ def gather_evidence(ensemble: Ensemble, selection: Selection) -> Evidence:
     """The logits of the members and of the best single trial; the only look that is taken at holdout."""
     dataset, splits = selection.dataset, selection.dataset.splits
     kept = np.stack([member.logits for member in selection.members])
-    members, single = evaluate(ensemble, dataset, splits.holdout), single_logits(selection, ensemble.device)
+    members = evaluate(ensemble, dataset, splits.holdout)
+    single = single_logits(selection, members, ensemble.device)
     return Evidence(
         SplitEvidence(*names_and_labels(dataset, splits.select), kept, selection.single.logits),
         SplitEvidence(
@@ -37,9 +38,14 @@ def evaluate(ensemble: Ensemble, dataset: Dataset, rows: np.ndarray) -> np.ndarr
     return np.concatenate([ensemble.member_logits(images.numpy()) for images in shown], axis=1)
 
 
-def single_logits(selection: Selection, device: torch.device) -> np.ndarray:
-    """float32 logits (images, classes) of the best single trial on holdout, as its search would have given it."""
+def single_logits(selection: Selection, members: np.ndarray, device: torch.device) -> np.ndarray:
+    """float32 logits (images, classes) of the best single trial on holdout, as its search would have given it.
+
+    Those of the members (members, images, classes) hold them where it is one of these, as it was trained.
+    """
     single, dataset = selection.single, selection.dataset
+    if selection.holds(single):
+        return members[[member.weights for member in selection.members].index(single.weights)]
     return candidate_logits(single, dataset, dataset.splits.holdout, device, f"holdout, {single.trial} alone")
 
 

@@ -69,7 +69,8 @@ class Estimate(NamedTuple):
             members: Of the ensemble.
             count: How many images are made of one.
         """
-        single = self.pace.seconds(self.single, self.holdout)
+        known = count == 1 and not self.refit_s and any(each.weights == self.single.weights for each in members)
+        single = 0.0 if known else self.pace.seconds(self.single, self.holdout)
         intervals = (len(members) + INTERVALS) * self.holdout * INTERVAL_S
         return self._predicted(members, count * self._final_images()) + single + intervals + self.refit_s
 

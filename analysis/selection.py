@@ -72,6 +72,11 @@ class Selection(NamedTuple):
     refit: bool = False
     """Whether the members are to be trained again on train and select."""
 
+    def holds(self, candidate: Candidate) -> bool:
+        """Whether a member is this candidate as it was trained, and looks at whole images alone."""
+        as_trained = not self.refit and self.views == (WHOLE,)
+        return as_trained and any(member.weights == candidate.weights for member in self.members)
+
     def probabilities(self) -> np.ndarray:
         """float32 (images, classes) of the ensemble on `select`."""
         logits = np.stack([member.logits for member in self.members])

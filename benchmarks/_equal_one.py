@@ -3,9 +3,10 @@
 python -m benchmarks._equal_one TASK.json
 
 It trains the published start of the space's cheapest architecture on train and select, with all cores, as
-`trainable.train` would. A few updates, which aren't counted, tell how many epochs fit into the seconds; the schedules
-of learning rate and augmentation end there. Nothing is chosen: the last update's weights are scored on holdout, once.
-The seconds count from when the training begins: imports and the opening of the images come on top.
+`trainable.train` would. From published weights it is a fine-tuning by the usual recipe: a new head, one learning rate.
+A few updates, which aren't counted, tell how many epochs fit into the seconds; the schedules of learning rate and
+augmentation end there. Nothing is chosen: the last update's weights are scored on holdout, once. The seconds count from
+when the training begins: imports and the opening of the images come on top.
 """
 
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score
 
 from benchmarks._equal_task import Outcome, Task
 from search_spaces import Space, get_space
@@ -45,10 +47,12 @@ def main(task: Task) -> Outcome:
     training = build(configuration(task, epochs), dataset, rows, task.cores)
     train(training)
     ready = time.time()
-    scores = score(training.predict(splits.holdout), torch.from_numpy(dataset.cache.labels[splits.holdout]))
+    logits, labels = training.predict(splits.holdout), torch.from_numpy(dataset.cache.labels[splits.holdout])
+    scores = score(logits, labels)
     return Outcome(
         top1=scores.top1,
         loss=scores.loss,
+        balanced=float(balanced_accuracy_score(labels, logits.argmax(1))),
         holdout_images=len(splits.holdout),
         select_top1=None,
         ready=ready,
@@ -65,9 +69,16 @@ def main(task: Task) -> Outcome:
 
 def configuration(task: Task, epochs: float) -> TrialConfig:
     """The published start of the cheapest architecture, for so many epochs."""
-    start = cheapest_start(get_space(task.space), task.image_size)
+    start = usual_fine_tuning(task) if task.weights else cheapest_start(get_space(task.space), task.image_size)
     own = {"data": task.data, "image_size": task.image_size, "seed": task.seed, "flip": task.flip}
     return make_config(with_default_rates(start) | own | {"epochs": epochs}, f"space {task.space}")
+
+
+def usual_fine_tuning(task: Task) -> dict[str, Any]:
+    """Of the first architecture that there are weights of."""
+    arch, weights = next(iter(task.weights.items()))
+    rates = {"lr": 2e-4, "weight_decay": 0.05, "drop_rate": 0.0, "drop_path_rate": 0.1, "mix_prob": 0.0}
+    return {"arch": arch, "pretrained": str(weights), "batch_size": 32} | rates
 
 
 def cheapest_start(space: Space, image_size: int) -> dict[str, Any]:

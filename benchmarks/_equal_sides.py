@@ -11,14 +11,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.evidence import read_evidence
-from analysis.manifest import read_manifest
+from sklearn.metrics import balanced_accuracy_score
+
+from analysis.evidence import SplitEvidence, read_evidence
+from analysis.manifest import Manifest, read_manifest
+from analysis.pooling import pool
 from benchmarks._equal_task import Outcome, Task
 from trainable import metrics
+from trainable.config import LITE
 from trainable.errors import UserError
 from tuning.storage import RESULTS, read_lines
 
-STOCK, ONE, OURS = "stock", "one", "ours"
+FROZEN, STOCK, ONE, OURS = "frozen", "stock", "one", "ours"
 ROOT = Path(__file__).parents[1]
 EXPERIMENT, LOG = "ours", "log.txt"
 ENVIRONMENT = {
@@ -137,6 +141,7 @@ def search_command(task: Task) -> list[str]:
         "--seed": task.seed,
         "--name": EXPERIMENT,
         "--output": task.output,
+        "--pretrained": LITE if task.weights else "none",
         "--gpus-per-trial": 0,
         "--wandb": "off",
     }
@@ -150,8 +155,8 @@ def read_search(task: Task, ended: float) -> Outcome:
         UserError: It exported nothing, or scored other holdout images than those of the task.
     """
     folder = task.output / EXPERIMENT
-    manifest = read_manifest(folder / "ensemble")
-    if sorted(read_evidence(folder / "ensemble").holdout.files) != sorted(task.holdout_files):
+    manifest, holdout = read_manifest(folder / "ensemble"), read_evidence(folder / "ensemble").holdout
+    if sorted(holdout.files) != sorted(task.holdout_files):
         raise UserError("the ensemble was scored on other holdout images than those of the other sides")
     trials = [list(read_lines(file)) for file in sorted(folder.glob(f"*/{RESULTS}"))]
     records = [record for trial in trials for record in trial]
@@ -162,11 +167,12 @@ def read_search(task: Task, ended: float) -> Outcome:
     return Outcome(
         top1=manifest.holdout.top1,
         loss=manifest.holdout.loss,
+        balanced=balanced_accuracy(manifest, holdout),
         holdout_images=manifest.holdout.images,
         select_top1=manifest.select.top1,
         ready=ended,
         trials=len(last),
-        epochs=sum(record[metrics.EPOCH] for record in last),
+        epochs=sum(record[metrics.EPOCH] for record in last if record.get(metrics.UPDATES) != 0),
         updates=sum(updates) if len(updates) == len(last) else None,
         inside_s=sum(metrics.epoch_seconds(record) for record in records),
         slots=min(task.cores, len(processes)),
@@ -178,7 +184,15 @@ def read_search(task: Task, ended: float) -> Outcome:
     )
 
 
+def balanced_accuracy(manifest: Manifest, holdout: SplitEvidence) -> float:
+    """Mean recall of the classes."""
+    temperatures = [member.temperature for member in manifest.members]
+    together = pool(holdout.logits, temperatures, manifest.weights, manifest.temperature)
+    return float(balanced_accuracy_score(holdout.labels, together.argmax(1)))
+
+
 SIDES = {
+    FROZEN: Side(own_process("_equal_frozen"), read_outcome, ("benchmarks/_equal_frozen.py",)),
     STOCK: Side(own_process("_equal_stock"), read_outcome, ("benchmarks/_equal_stock.py",)),
     ONE: Side(own_process("_equal_one"), read_outcome, ("benchmarks/_equal_one.py", "search_spaces", "trainable")),
     OURS: Side(search_command, read_search, ("analysis", "search_spaces", "trainable", "tuning")),

@@ -24,6 +24,7 @@ import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
+from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -69,6 +70,7 @@ def main(task: Task) -> Outcome:
     return Outcome(
         top1=accuracy(logits, labels),
         loss=functional.cross_entropy(logits, labels).item(),
+        balanced=float(balanced_accuracy_score(labels, logits.argmax(1))),
         holdout_images=len(labels),
         select_top1=best.top1,
         ready=ready,
@@ -88,7 +90,7 @@ def search(task: Task) -> list[tune.Result]:
     asha = ASHAScheduler(time_attr="epoch", max_t=task.stock_epochs, grace_period=1, reduction_factor=4)
     tuner = tune.Tuner(
         tune.with_resources(partial(train, task=task), {"cpu": 1}),
-        param_space=space_of(task.space),
+        param_space=space_of(task.space, list(task.weights)),
         tune_config=tune.TuneConfig(
             metric="top1",
             mode="max",
@@ -110,10 +112,10 @@ def search(task: Task) -> list[tune.Result]:
     return [results[number] for number in range(len(results))]
 
 
-def space_of(name: str) -> dict[str, Any]:
-    """What the search varies."""
+def space_of(name: str, published: list[str]) -> dict[str, Any]:
+    """What the search varies: architectures that there are weights of, if there are any, else those of the space."""
     return {
-        "arch": tune.choice(ARCHITECTURES[name]),
+        "arch": tune.choice(published or ARCHITECTURES[name]),
         "lr": tune.loguniform(1e-5, 1e-2),
         "weight_decay": tune.loguniform(1e-4, 0.3),
         "drop_rate": tune.uniform(0, 0.5),
@@ -169,6 +171,8 @@ def build(config: dict[str, Any], task: Task) -> nn.Module:
     arguments: dict[str, Any] = {name: config[name] for name in ("drop_rate", "drop_path_rate")}
     if "swin" in config["arch"]:
         arguments["img_size"] = task.image_size
+    if task.weights:
+        arguments |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(task.weights[config["arch"]])}}
     return timm.create_model(config["arch"], num_classes=len(task.classes), **arguments)
 
 
@@ -188,7 +192,7 @@ class HoldoutImages(Dataset):
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.transform = transform(task.image_size, augmented=False)
+        self.transform = transform(task, augmented=False)
 
     def __len__(self) -> int:
         return len(self.task.holdout_files)
@@ -201,18 +205,21 @@ class HoldoutImages(Dataset):
 def image_folder(task: Task, augmented: bool) -> ImageFolder:
     """The folders of the classes, below `train` where there is one."""
     folder = task.root / "train" if (task.root / "train").is_dir() else task.root
-    found = ImageFolder(str(folder), transform(task.image_size, augmented))
+    found = ImageFolder(str(folder), transform(task, augmented))
     if tuple(found.classes) != task.classes:
         raise UserError(f"{folder}: ImageFolder finds other classes than the holdout images have")
     return found
 
 
-def transform(image_size: int, augmented: bool) -> Any:
-    """PIL image -> normalised floats (3, image_size, image_size)."""
+def transform(task: Task, augmented: bool) -> Any:
+    """PIL image -> normalised floats (3, image_size, image_size), as published weights expect them if there are any."""
+    image_size = task.image_size
+    expected = timm.get_pretrained_cfg(next(iter(task.weights))) if task.weights else None  # all expect the same
+    pixels = (expected.mean, expected.std) if expected else (MEAN, STD)
     crop: list[Any] = [T.CenterCrop(image_size)]
     if augmented:
         crop = [T.RandomCrop(image_size, padding=image_size // 8), T.RandomHorizontalFlip()]
-    return T.Compose([T.Resize(image_size), *crop, T.ToTensor(), T.Normalize(MEAN, STD)])
+    return T.Compose([T.Resize(image_size), *crop, T.ToTensor(), T.Normalize(*pixels)])
 
 
 def training_rows(folder: ImageFolder, task: Task) -> list[int]:

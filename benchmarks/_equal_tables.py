@@ -68,7 +68,8 @@ def optimism_points(record: Record) -> float | None:
 
 COLUMNS: dict[str, tuple[Callable[[Record], float | None], int]] = {
     "top-1 %": (top1_points, 1),
-    "log loss": (lambda record: record["loss"], 2),
+    "balanced %": (lambda record: POINTS * record["balanced"] if record.get("balanced") is not None else None, 1),
+    "log loss": (lambda record: record["loss"], 3),
     "wall s": (lambda record: record["wall_s"], 0),
     "trials": (lambda record: record["trials"], 0),
     "epochs": (lambda record: record["epochs"], 1),
@@ -76,7 +77,7 @@ COLUMNS: dict[str, tuple[Callable[[Record], float | None], int]] = {
     "optimism": (optimism_points, 1),
 }
 """Of the table: what it shows of a run, and with how many digits."""
-WITH_ERROR = ("top-1 %", "log loss", "optimism")
+WITH_ERROR = ("top-1 %", "balanced %", "log loss", "optimism")
 
 
 def table_rows(groups: Mapping[Group, Runs]) -> list[dict[str, str]]:

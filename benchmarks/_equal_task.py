@@ -37,6 +37,8 @@ class Task(BaseModel):
     """Whether a mirrored image keeps its label."""
     image_size: int
     space: str
+    weights: dict[str, Path] = {}
+    """Published weights, by the timm name of their architecture, that every side starts from; none: from scratch."""
     seconds: float
     seed: int
     cores: int
@@ -67,6 +69,8 @@ class Outcome(BaseModel):
     """On holdout, 0 to 1."""
     loss: float
     """Mean negative log likelihood on holdout, in nats."""
+    balanced: float | None = None
+    """Mean recall of the classes on holdout, 0 to 1."""
     holdout_images: int
     select_top1: float | None
     """Top-1 on the images that chose what was scored; None if nothing was chosen."""

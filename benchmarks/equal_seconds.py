@@ -39,6 +39,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -102,6 +103,8 @@ class Asked(NamedTuple):
     stock_epochs: int
     cores: int
     quick: bool
+    weights: Mapping[str, Path] = MappingProxyType({})
+    """See `Task.weights`."""
 
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
@@ -133,7 +136,13 @@ def main(
     if quick:
         roots, image_size, spaces, lengths, seeds = [DIGITS.absolute()], QUICK_IMAGE, spaces[:1], [QUICK_SECONDS], 1
     cores = len(os.sched_getaffinity(0))
-    asked = Asked(roots, image_size, spaces, lengths, seeds, split_names(sides), stock_epochs, cores, quick)
+    names = split_names(sides, EVERY_SIDE.split(","))
+    asked = Asked(roots, image_size, spaces, lengths, seeds, names, stock_epochs, cores, quick)
+    compare(asked, results, png, keep)
+
+
+def compare(asked: Asked, results: Path, png: Path | None, keep: Path | None) -> None:
+    """Do the runs that aren't there yet, then print and draw all that were asked for."""
     check(asked)
     images = open_all(asked)
     cells, known = wanted(asked, images), read(results)
@@ -149,13 +158,12 @@ def main(
     show([known[cell] for cell in cells], png)
 
 
-def split_names(text: str) -> list[str]:
-    """`stock,ours` in the order in which sides run.
+def split_names(text: str, known: Sequence[str]) -> list[str]:
+    """`stock,ours` in the order in which the known sides run.
 
     Raises:
         UsageError: One of them is unknown.
     """
-    known = EVERY_SIDE.split(",")
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"--sides: unknown side {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
@@ -172,7 +180,7 @@ def check(asked: Asked) -> None:
             get_space(name)
         except SpaceError as error:
             raise UsageError(f"--space: {error}") from None
-        if "stock" in asked.sides and name not in STOCK_SPACES:
+        if "stock" in asked.sides and not asked.weights and name not in STOCK_SPACES:
             listed = ", ".join(STOCK_SPACES)
             raise UsageError(f"--space {name}: stock knows only {listed}; leave it out: --sides one,ours")
 
@@ -247,6 +255,7 @@ def run(cell: Cell, root: Path, images: "Images", asked: Asked, keep: Path | Non
             cores=cell.cores,
             output=output,
             stock_epochs=asked.stock_epochs,
+            weights=dict(asked.weights),
             **facts_of(images),
         )
         if asked.quick:

@@ -53,14 +53,14 @@ def for_pretrained(space: Space, with_probes: bool = True) -> Space:
     trained: Condition | None = {"freeze": TRAINED} if with_probes else None
     attention = [own["attn_drop_rate"]] if "attn_drop_rate" in own else []
     further: tuple[Dimension, ...] = (
-        Float(name="lr", low=3e-5, high=3e-3, log=True, start=3e-4),
+        Float(name="lr", low=1e-5, high=1e-3, log=True, start=1e-4),
         Float(name="backbone_lr", low=0.03, high=1.0, log=True, start=1.0),
         Float(name="weight_decay", low=1e-3, high=0.3, log=True, start=0.05),
         Float(name="drop_rate", low=0.0, high=0.5, start=0.0),
         *attention,
         Float(name="drop_path_rate", low=0.0, high=0.3, start=0.0),
-        Float(name="label_smoothing", low=0.0, high=0.2, start=0.0),
-        Float(name="mix_prob", low=0.0, high=0.5, start=0.0),
+        Float(name="label_smoothing", low=0.0, high=0.2, start=0.1),
+        Float(name="mix_prob", low=0.0, high=0.5, start=0.2),
         Choice(name="batch_size", values=(16, 32, 64), start=16),
         Float(name="layer_decay", low=0.6, high=1.0, start=0.75),
         Choice(name="augment", values=("light", "full"), start="full"),

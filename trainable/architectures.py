@@ -24,7 +24,7 @@ SMALL_IMAGE = 96
 
 FROZEN_SHARES = {"none": 0.0, "early": 1 / 2, "most": 5 / 6, "all": 1.0}
 """Of the layers, by `TrialConfig.freeze`."""
-NORM_BATCH = 32
+NORM_BATCH = 64
 """Smaller batches have no statistics to speak of: those of pretrained batch norms stay as they are."""
 
 
@@ -172,12 +172,11 @@ def frozen_modules(model: nn.Module, config: TrialConfig) -> list[nn.Module]:
     if config.starts_from is False:
         return []
     small = config.batch_size < NORM_BATCH
-    modules = [each for each in model.modules() if not list(each.children())]
     return [
-        each
-        for each in modules
-        if (small and isinstance(each, _BatchNorm))
-        or (each._parameters and not any(own.requires_grad for own in each.parameters()))
+        module
+        for module in model.modules()
+        if (small and isinstance(module, _BatchNorm))
+        or (module._parameters and not any(each.requires_grad for each in module.parameters()))
     ]
 
 

@@ -7,12 +7,14 @@ from typing import Any
 STEP = "step"
 """Steps finished, from 1: equal parts of the full length. A fraction where a deadline cut a step short."""
 UPDATES = "updates"
-"""Updates of the optimiser so far."""
+"""Updates of the optimiser so far; none of a probe."""
 EPOCH = "epoch"
-"""The same in passes over the training images; a fraction within one."""
+"""The same in passes over the training images; a fraction within one. A probe, which is at its full length at once,
+says the epochs of that."""
 
 TRAIN_LOSS = "train_loss"
-"""Mean cross-entropy over the epoch's training batches, with label smoothing and mixed targets, in nats."""
+"""Mean cross-entropy over the epoch's training batches, with label smoothing and mixed targets, in nats. Of a probe, on
+training images that it wasn't fitted to, by cross-validation; so are the two accuracies."""
 TRAIN_TOP1 = "train_top1"
 """Share of augmented training images whose first guess is the heavier of their mixed labels, 0 to 1."""
 TRAIN_TOP5 = "train_top5"

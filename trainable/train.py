@@ -23,7 +23,19 @@ from rich.progress import Progress
 
 from trainable import metrics
 from trainable.address import is_address
-from trainable.config import DEFAULT_RATES, DataOn, Policy, Precision, Stem, TrialConfig, load_config, make_config
+from trainable.config import (
+    DEFAULT_RATES,
+    LITE,
+    DataOn,
+    Freeze,
+    HeadStart,
+    Policy,
+    Precision,
+    Stem,
+    TrialConfig,
+    load_config,
+    make_config,
+)
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.default import USING_DIGITS, choose_images
 from trainable.data.digits import write_digits
@@ -85,8 +97,15 @@ def main(
     patch_size: Annotated[int | None, _field("patch_size")] = None,
     window_size: Annotated[int | None, _field("window_size")] = None,
     pretrained: Annotated[
-        str | None, typer.Option(metavar="timm|FILE|ADDRESS", help="Start from timm's published weights, or a file's.")
+        str | None,
+        typer.Option(
+            metavar="timm|lite|PATH|ADDRESS",
+            help="Start from timm's published weights, from those that come with pip, or from a file's or a folder's.",
+        ),
     ] = None,
+    head: Annotated[HeadStart | None, _field("head")] = None,
+    freeze: Annotated[Freeze | None, _field("freeze")] = None,
+    backbone_lr: Annotated[float | None, _field("backbone_lr")] = None,
     precision: Annotated[Precision | None, _field("precision")] = None,
     seed: Annotated[int | None, _field("seed")] = None,
     cache_dir: Annotated[Path | None, _field("cache_dir")] = None,
@@ -103,8 +122,9 @@ def main(
     given = dict(locals()) | {"cache_bytes": parse_size(cache_size, "--cache-size") if cache_size else None}
     values = {name: given[name] for name in TrialConfig.model_fields if given.get(name) is not None}
     if pretrained is not None:
+        named = {"timm": True, "none": False, LITE: LITE}
         here = pretrained if is_address(pretrained) else Path(pretrained).absolute()
-        values["pretrained"] = True if pretrained == "timm" else here
+        values["pretrained"] = named.get(pretrained, here)
     if resume is not None:
         if values or config:
             raise UsageError("--resume goes on with the run's own configuration; leave the other options out")

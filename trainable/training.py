@@ -299,7 +299,7 @@ class Training:
     ) -> dict[str, Any]:
         return {
             metrics.STEP: self.step,
-            metrics.UPDATES: self.updates,
+            metrics.UPDATES: 0 if self.config.is_probe else self.updates,
             metrics.EPOCH: self.epoch,
             metrics.TRAIN_LOSS: train.loss,
             metrics.TRAIN_TOP1: train.top1,

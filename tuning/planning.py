@@ -106,7 +106,7 @@ def new_plan(asked: SimpleNamespace, hardware: Hardware | None) -> tuple[SearchP
     first, starts = chosen_first(asked, space, trials, source, scheduler in OUR_SCHEDULERS)
     plan = SearchPlan(
         space=space,
-        trial=shared_settings(asked, source) | starting_point(weights),
+        trial=shared_settings(asked, source, space) | starting_point(weights),
         weights=weights.note,
         trials=trials,
         first=first,
@@ -197,9 +197,10 @@ def images_of(source: Source) -> Images | None:
     return Images(source.train_images, source.holdout_images or 0, source.image_size)
 
 
-def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
-    """What every trial has, as JSON values."""
-    return {
+def shared_settings(asked: SimpleNamespace, source: Source, space: Space) -> dict[str, Any]:
+    """What every trial has, as JSON values, but for what the space varies."""
+    varied = {dimension.name for dimension in space.dimensions}
+    settings = {
         "data": str(source.root),
         "image_size": source.image_size,
         "cache_dir": str(asked.cache_dir.absolute()) if asked.cache_dir else None,
@@ -213,6 +214,7 @@ def shared_settings(asked: SimpleNamespace, source: Source) -> dict[str, Any]:
         "seed": asked.seed,
         "select_share": select_share(asked),
     }
+    return {name: value for name, value in settings.items() if name not in varied}
 
 
 def choose_scheduler(asked: SimpleNamespace) -> Scheduler:

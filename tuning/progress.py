@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search_spaces import is_probe
+from search_spaces.space import applies
 from trainable import metrics
 from trainable.escape import printable
 from tuning.decisions import DecisionLog, RungRow, rung_table
@@ -36,6 +38,12 @@ class TrialView(NamedTuple):
     arch: str
     state: str
     top1: dict[float, float]
+    is_probe: bool = False
+
+    @property
+    def epochs(self) -> float:
+        """That it was trained for."""
+        return 0.0 if self.is_probe else max(self.top1, default=0.0)
 
 
 class Best(NamedTuple):
@@ -99,7 +107,8 @@ class Progress(Callback):
             status = Trial.ERROR if trial.failed else Trial.TERMINATED if trial.ended else Trial.PAUSED
             state = trial_state(status, max(trial.records, default=0) >= self.plan.length, trial.diverged)
             top1 = {record[metrics.EPOCH]: record.get(metrics.SCORE, 0.0) for record in trial.records.values()}
-            self.trials[trial.key] = TrialView(trial.folder.name, trial.config.get("arch", "?"), state, top1)
+            arch, probe = trial.config.get("arch", "?"), is_probe(trial.config)
+            self.trials[trial.key] = TrialView(trial.folder.name, arch, state, top1, probe)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts, or goes on from where it paused."""
@@ -110,11 +119,13 @@ class Progress(Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         """A trial finished a step."""
-        top1, epoch = self._view(trial).top1, result[metrics.EPOCH]
-        self.epochs_here += max(0.0, epoch - max(top1, default=0))
-        top1[epoch] = result[metrics.SCORE]
+        view, epoch = self._view(trial), result[metrics.EPOCH]
+        before = view.epochs
+        view.top1[epoch] = result[metrics.SCORE]
+        self.epochs_here += max(0.0, view.epochs - before)
+        what = "probe" if view.is_probe else f"epoch {epoch:.3g}/{self.plan.epochs:.3g}"
         self._line(
-            f"{trial} epoch {epoch:.3g}/{self.plan.epochs:.3g}: top-1 {result[metrics.SCORE]:.1%}, "
+            f"{trial} {what}: top-1 {result[metrics.SCORE]:.1%}, "
             f"loss {result[metrics.TRAIN_LOSS]:.3f} train {result[metrics.SELECT_LOSS]:.3f} select, "
             f"{result[metrics.IMAGES_PER_SECOND]:.0f} images/s"
         )
@@ -122,7 +133,7 @@ class Progress(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended, early or at its full length."""
         view = self._view(trial, Trial.TERMINATED)  # Ray changes the status after this call
-        self._line(f"{trial} {view.state} after epoch {max(view.top1, default=0):.3g}")
+        self._line(f"{trial} {view.state}" + ("" if view.is_probe else f" after epoch {view.epochs:.3g}"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial failed, and is tried again unless that was the last time."""
@@ -177,7 +188,7 @@ class Progress(Callback):
         return shares
 
     def _epochs(self) -> float:
-        return sum(max(view.top1, default=0) for view in self.trials.values())
+        return sum(view.epochs for view in self.trials.values())
 
     def _left(self, elapsed: float, done: float) -> str:
         """With a time budget until the last file is written, else until the last epoch; at least a second."""
@@ -242,12 +253,13 @@ class Progress(Callback):
         last = trial.last_result or {}
         complete = metrics.EPOCH in last and metrics.is_complete(last, trial.config)
         state = trial_state(status or trial.status, complete, bool(last.get(metrics.DIVERGED)))
-        view = TrialView(str(trial), trial.config.get("arch", "?"), state, top1)
+        view = TrialView(str(trial), trial.config.get("arch", "?"), state, top1, is_probe(trial.config))
         self.trials[trial.trial_id] = view
         return view
 
     def _configuration(self, trial: Trial) -> str:
-        names = [dimension.name for dimension in self.plan.space.dimensions if dimension.name in trial.config]
+        there = [each for each in self.plan.space.dimensions if applies(each, trial.config)]
+        names = [dimension.name for dimension in there if dimension.name in trial.config]
         values = (trial.config[name] for name in names)
         return ", ".join(
             f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"

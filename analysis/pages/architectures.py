@@ -38,7 +38,8 @@ def architectures_table(search: Search) -> pd.DataFrame:
             "median": grouped[metrics.BEST_TOP1].median(),
         }
     )
-    steps = search.steps.assign(of_an_epoch=search.steps["seconds"] / search.steps["passes"]).groupby("arch")
+    passes = search.steps["passes"].replace(0.0, float("nan"))  # a probe takes none
+    steps = search.steps.assign(of_an_epoch=search.steps["seconds"] / passes).groupby("arch")
     table["seconds"], table["hours"] = steps["of_an_epoch"].median(), steps["seconds"].sum() / 3600
     return table.sort_values(["best", "trials"], ascending=False).reset_index()
 

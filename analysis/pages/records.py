@@ -12,6 +12,7 @@ from analysis.experiment import TrialFiles, read_trials, trials_frame
 from analysis.manifest import MANIFEST, read_manifest
 from analysis.pages.facts import checked_facts
 from trainable import metrics
+from trainable.config import PROBE
 from trainable.errors import UserError
 from trainable.experiment_lock import is_running
 
@@ -79,7 +80,7 @@ class Search(NamedTuple):
     @property
     def passes(self) -> float:
         """Epochs of all trials together."""
-        return float(self.trials["epochs"].sum())
+        return float(self.steps["passes"].sum())
 
     @property
     def seconds(self) -> float:
@@ -142,7 +143,9 @@ def steps_frame(files: Sequence[TrialFiles]) -> pd.DataFrame:
     frame["diverged"] = frame["diverged"].astype(bool)
     frame[list(NUMBERS)] = frame[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
     frame["seconds"] = frame[list(PARTS)].sum(axis=1)
-    frame["passes"] = frame[metrics.EPOCH] - frame.groupby("trial")[metrics.EPOCH].shift(fill_value=0)
+    passes = frame[metrics.EPOCH] - frame.groupby("trial")[metrics.EPOCH].shift(fill_value=0)
+    probes = [trial.path.name for trial in files if trial.config.get("freeze") == PROBE]
+    frame["passes"] = passes.mask(frame["trial"].isin(probes), 0.0)
     return frame
 
 

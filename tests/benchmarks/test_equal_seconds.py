@@ -27,6 +27,7 @@ from search_spaces import contains, get_space
 from trainable.errors import UsageError, UserError
 
 ROOT = Path(__file__).parents[2]
+KNOWN = ["stock", "one", "ours"]
 CELL = Cell("photos", "abc", 32, "resnet", 300.0, 0, OURS, "123", 2)
 
 
@@ -102,7 +103,17 @@ def test_results_are_read_back_and_a_cut_off_line_is_dropped(tmp_path):
 
 
 def test_runs_are_asked_for_seed_by_seed_with_the_sides_in_turn(colour_folder):
-    asked = Asked([colour_folder], None, ["resnet"], [5.0, 9.0], 2, split_names("ours, stock"), 7, 2, False)
+    asked = Asked(
+        [colour_folder],
+        None,
+        ["resnet"],
+        [5.0, 9.0],
+        2,
+        split_names("ours, stock", KNOWN),
+        7,
+        2,
+        False,
+    )
     cells = wanted(asked, {(colour_folder, seed): open_images(colour_folder, None, seed) for seed in range(2)})
     assert [(cell.seed, cell.seconds, cell.side) for cell in cells] == [
         (seed, seconds, side) for seed in range(2) for seconds in (5.0, 9.0) for side in ("stock", "ours")
@@ -124,7 +135,7 @@ def test_a_mistake_is_named_before_anything_runs(options, message):
     with pytest.raises(UserError, match=message):
         check(asked._replace(**options))
     with pytest.raises(UsageError, match="unknown side 'our'"):
-        split_names("our")
+        split_names("our", KNOWN)
 
 
 def test_a_code_is_that_of_the_sources(tmp_path, monkeypatch):
@@ -154,7 +165,7 @@ def test_one_training_is_the_published_start_of_the_cheapest_architecture(name, 
 
 def test_stock_has_a_space_of_each_name():
     for name in equal_seconds.STOCK_SPACES:
-        assert set(space_of(name)) == {
+        assert set(space_of(name, [])) == {
             "arch", "lr", "weight_decay", "drop_rate", "drop_path_rate", "batch_size",
         }  # fmt: skip
 

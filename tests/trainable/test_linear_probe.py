@@ -27,17 +27,22 @@ def colours(colour_folder: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """Weights that can pass for published ones."""
-    file = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_resnet").state_dict(), file)
-    return file
+def published(tmp_path_factory):
+    """`published("test_resnet")` is a file of weights that can pass for published ones."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def write(arch: str) -> Path:
+        torch.manual_seed(0)
+        save_file(timm.create_model(arch).state_dict(), folder / f"{arch}.safetensors")
+        return folder / f"{arch}.safetensors"
+
+    return write
 
 
 @pytest.fixture
-def build(colours: Dataset, weights: Path, tmp_path: Path):
+def build(colours: Dataset, published, tmp_path: Path):
     def build_training(**values) -> Training:
+        weights = published("test_resnet")
         defaults = {"data": "colours", "arch": "test_resnet", "pretrained": weights, "head": "probe", "epochs": 2}
         more = {"batch_size": 16, "lr": 1e-3, "precision": "fp32", "cache_dir": tmp_path / "caches"}
         config = TrialConfig.model_validate(defaults | more | values)
@@ -141,9 +146,10 @@ def test_frozen_layers_stay_as_they_are(build, freeze, moves):
     assert torch.equal(next(iter(training.machinery.model.parameters())), first) is not moves
 
 
-def test_batch_norms_of_published_weights_keep_their_statistics_in_small_batches(build):
-    for batch_size, moves in ((16, False), (32, True)):
-        training = build(batch_size=batch_size)
+@pytest.mark.parametrize("arch", ["test_resnet", "test_efficientnet"])  # the second one's norms have children
+def test_batch_norms_of_published_weights_keep_their_statistics_in_small_batches(build, published, arch):
+    for batch_size, moves in ((32, False), (64, True)):
+        training = build(batch_size=batch_size, arch=arch, pretrained=published(arch))
         name = next(name for name in training.machinery.model.state_dict() if name.endswith("running_mean"))
         before = training.machinery.model.state_dict()[name].clone()
         training.run_step()
