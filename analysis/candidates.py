@@ -1,6 +1,6 @@
 """What can become a member: trials with logits on `select`, which learned from the experiment's own data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import ZipFile
@@ -37,6 +37,15 @@ class Shape(NamedTuple):
     window_size: int | None
 
 
+class OutOfFold(NamedTuple):
+    """What a probe said of training images that it wasn't fitted to."""
+
+    logits: np.ndarray
+    """float16 (images, classes)."""
+    labels: np.ndarray
+    """int64 (images,)."""
+
+
 class Candidate(NamedTuple):
     """Weights of a trial, or made from those of several, with what they say on `select`."""
 
@@ -57,6 +66,8 @@ class Candidate(NamedTuple):
     """Epochs that its trial was trained for in all."""
     image_s: float = 0.0
     """Seconds of evaluation an image, in the search; 0 where no record says."""
+    out_of_fold: OutOfFold | None = None
+    """Of a probe."""
 
     @property
     def shape(self) -> Shape:
@@ -109,7 +120,9 @@ def read_candidate(path: Path, dataset: str, without_weights: bool = False) -> C
     logits = read_logits(checkpoint.folder / PREDICTIONS)
     later = latest if weights not in (None, latest) and latest.is_file() else None
     trained, image_s = record["epochs"][-1][metrics.EPOCH], evaluation_seconds(record["epochs"]) / max(1, len(logits))
-    return Candidate(path.name, config, record["image_size"], weights, logits, BEST_EPOCH, later, trained, image_s)
+    further = read_out_of_fold(checkpoint.folder / PREDICTIONS) if config.is_probe else None
+    size, source = record["image_size"], BEST_EPOCH
+    return Candidate(path.name, config, size, weights, logits, source, later, trained, image_s, further)
 
 
 def evaluation_seconds(records: Sequence[dict[str, Any]]) -> float:
@@ -119,14 +132,37 @@ def evaluation_seconds(records: Sequence[dict[str, Any]]) -> float:
 
 def read_logits(path: Path) -> np.ndarray:
     """The float16 logits (images, classes) that a checkpoint keeps; UserError for anything else, unread."""
+    return _read_arrays(path, {"logits": ("f", 2)})[0]
+
+
+def read_out_of_fold(path: Path) -> OutOfFold | None:
+    """What a probe's checkpoint keeps besides; None if it has none, UserError for anything else, unread."""
     try:
-        with ZipFile(path) as archive, archive.open("logits.npy") as member:
-            if archive.getinfo("logits.npy").file_size > LARGEST_LOGITS_BYTES:
-                raise ValueError(f"its logits would take more than {LARGEST_LOGITS_BYTES / 2**30:g} GiB")
-            logits = np.lib.format.read_array(member, allow_pickle=False)
-        if logits.ndim != 2 or logits.dtype.kind != "f":
-            raise ValueError("its logits aren't numbers (images, classes)")
-        return logits
+        with ZipFile(path) as archive:
+            if "out_of_fold.npy" not in archive.namelist():
+                return None
+    except Exception:  # as in `_read_arrays`, which says why
+        pass
+    logits, labels = _read_arrays(path, {"out_of_fold": ("f", 2), "out_of_fold_labels": ("i", 1)})
+    return OutOfFold(logits, labels)
+
+
+def _read_arrays(path: Path, wanted: Mapping[str, tuple[str, int]]) -> list[np.ndarray]:
+    """Arrays by name, each of that kind of numbers and so many dimensions, and all of as many images."""
+    try:
+        arrays = []
+        with ZipFile(path) as archive:
+            for name, (kind, dimensions) in wanted.items():
+                with archive.open(f"{name}.npy") as member:
+                    if archive.getinfo(f"{name}.npy").file_size > LARGEST_LOGITS_BYTES:
+                        raise ValueError(f"its {name} would take more than {LARGEST_LOGITS_BYTES / 2**30:g} GiB")
+                    array = np.lib.format.read_array(member, allow_pickle=False)
+                if array.ndim != dimensions or array.dtype.kind != kind:
+                    raise ValueError(f"its {name} aren't numbers (images, classes)")
+                arrays.append(array)
+        if len({len(array) for array in arrays}) > 1:
+            raise ValueError("its arrays don't fit each other")
+        return arrays
     except Exception as error:  # on broken bytes zipfile, zlib and NumPy raise nearly everything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path}: can't be read ({reason}); {MOVE_AWAY}") from None

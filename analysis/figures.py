@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from analysis.calibration import figures, fit_temperature, fit_together, interval
+from analysis.calibration import figures, fit_together, interval
 from analysis.ensemble import Ensemble
 from analysis.evidence import Evidence, SplitEvidence
 from analysis.front import Choice
 from analysis.inference import batches, candidate_logits
-from analysis.library import calibrated
+from analysis.library import calibrated, temperature_of
 from analysis.manifest import ClassEntry, Figures, FrontPoint, Gain, Manifest, Member, Single
 from analysis.pooling import log_scores, pool
 from analysis.selection import Selection
@@ -102,7 +102,7 @@ def describe(
 def single_figures(selection: Selection, evidence: Evidence) -> Single:
     """The best single trial, calibrated like the members, so that the ensemble is compared with its best."""
     chosen, holdout = evidence
-    temperature = fit_temperature(chosen.single, chosen.labels)
+    temperature = temperature_of(selection.single, chosen.labels)
     return Single(
         trial=selection.single.trial,
         select=figures(calibrated(chosen.single, temperature), chosen.labels),

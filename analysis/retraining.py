@@ -60,7 +60,7 @@ def refit_seconds(folder: Path, names: Sequence[str], trials: "DataFrame") -> fl
     paces = dict(zip(trials["trial"], trials["seconds"] / trials["epochs"], strict=True))
     todo = [again for again in read_trainings(folder, names, refit=True) if again.weights is None]
     start = RAY_S if takes_ray(todo) else 0.0
-    return start + sum(paces[again.name] * again.epochs for again in todo)
+    return start + sum(again.probe_s or paces[again.name] * again.epochs for again in todo)
 
 
 def takes_ray(todo: Sequence[Again]) -> bool:

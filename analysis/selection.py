@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from analysis.augmented import TRIED, Views, with_views
-from analysis.calibration import fit_temperature, fit_together, helps, losses
+from analysis.calibration import helps, losses
 from analysis.candidates import Candidate, find_candidates, usable
 from analysis.cost import CostMeter
 from analysis.deadline import Deadline
 from analysis.front import Choice, Limits, best, knee, make_front, not_worse
 from analysis.greedy import Metric
-from analysis.library import Library, make_library
+from analysis.library import Library, make_library, temperature_of, temperature_together
 from analysis.pace import Estimate, Pace, measure_pace
 from analysis.pooling import pool
 from analysis.retraining import Refit, refit_seconds, train_again
@@ -131,12 +131,11 @@ def select_members(
         with deadline.part("views"):
             members, views, said = with_views(members, choice.weights, dataset, device, most, no_time)
         notes += said
-    temperatures = tuple(fit_temperature(member.logits, labels) for member in members)
-    together = pool(np.stack([member.logits for member in members]), temperatures, choice.weights)
+    temperatures = tuple(temperature_of(member, labels) for member in members)
     return Selection(
         members=tuple(members),
         temperatures=temperatures,
-        temperature=fit_together(together, temperatures, choice.weights, labels),
+        temperature=temperature_together(members, temperatures, choice.weights, labels),
         views=views,
         single=single,
         library=library,

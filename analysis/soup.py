@@ -132,7 +132,7 @@ def make_soup(
     names = ", ".join(candidates[index].trial for index in soup.taken)
     save_file(soup.weights, path)
     kept, source = soup.logits.astype(np.float16), f"mean of {names}"
-    made = best._replace(trial=path.stem, weights=path, logits=kept, source=source, later=None)
+    made = best._replace(trial=path.stem, weights=path, logits=kept, source=source, later=None, out_of_fold=None)
     return made, f"soup of {best.config.arch}: the {source}"
 
 

@@ -43,7 +43,7 @@ ARCHITECTURES = {
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SELECT_SHARE = 20
 """One of so many training images scores the epochs."""
-EVAL_BATCH = 256
+EVAL_BATCH = 64
 WEIGHTS = "model.pt"
 
 

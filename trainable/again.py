@@ -67,6 +67,8 @@ class Again(NamedTuple):
     best_top1: float
     """On `select`, in the search, 0 to 1."""
     refit: bool
+    probe_s: float = 0.0
+    """Seconds that a probe took but for its features, which are kept."""
 
     @property
     def name(self) -> str:
@@ -151,8 +153,10 @@ def read_again(trial: Path, refit: bool) -> Again:
         failed = ", see its failure.txt" if (trial / "failure.txt").is_file() else ""
         raise UserError(f"{trial.name}: left no epoch that was scored{failed}; choose another trial")
     config, best = make_config(record["config"], str(trial)), record["best_epoch"]
-    top1 = next(each for each in record["epochs"] if each[metrics.EPOCH] == best)[metrics.SELECT_TOP1]
-    return Again(trial, config, record["dataset"], record["image_size"], best, top1, refit)
+    scored = next(each for each in record["epochs"] if each[metrics.EPOCH] == best)
+    probe_s = metrics.epoch_seconds(scored) - scored[metrics.SECONDS_DATA] if config.is_probe else 0.0
+    top1 = scored[metrics.SELECT_TOP1]
+    return Again(trial, config, record["dataset"], record["image_size"], best, top1, refit, probe_s)
 
 
 def open_images(again: Again, progress: bool = False) -> "Dataset":

@@ -115,10 +115,11 @@ def contents(training: Training) -> Contents:
 
 
 def predictions(training: Training) -> dict[str, np.ndarray]:
-    """Logits of the best epoch on `select`, and of a probe those out of fold on `train`."""
+    """Logits of the best epoch on `select`, and of a probe those out of fold on `train`, with their labels."""
     kept = {"logits": training.best_logits, "epoch": np.array(training.best_epoch)}
     if training.config.is_probe and training.probe is not None:
         kept["out_of_fold"] = training.probe.out_of_fold.astype(np.float16)
+        kept["out_of_fold_labels"] = training.dataset.cache.labels[training.order.rows]
     return kept
 
 

@@ -7,6 +7,7 @@ doesn't spoil the features while a random head is learned.
 
 import hashlib
 import json
+import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from trainable.data.dataset import Dataset
 from trainable.epoch import Machinery
-from trainable.features import Features, classifiers, open_features
+from trainable.features import classifiers, open_features
 from trainable.files import write_atomically
 
 VERSION = 1
@@ -46,6 +47,8 @@ class Head(NamedTuple):
     penalty: float
     out_of_fold: NDArray[np.float32]
     """Logits (images, classes) of the training images, each by a fit without it."""
+    features_s: float = 0.0
+    """Seconds until the features were there."""
 
 
 def probe_head(
@@ -62,22 +65,24 @@ def probe_head(
     The features are those of train and select together, so that a refit finds them; heads are kept beside them.
     """
     rows = np.sort(np.concatenate([dataset.splits.train, dataset.splits.select]))
+    started = time.perf_counter()
     features = open_features(machinery, dataset, rows, arch, flip, cache_dir)
+    features_s = time.perf_counter() - started
     labels = dataset.cache.labels[train_rows]
     key = hashlib.sha256(json.dumps([VERSION, seed, dataset.num_classes]).encode() + train_rows.tobytes()).hexdigest()
     file = features.folder / f"head-{key[:16]}.npz"
     try:
         with np.load(file) as kept:
-            return Head(kept["weight"], kept["bias"], float(kept["penalty"]), kept["out_of_fold"])
+            return Head(kept["weight"], kept["bias"], float(kept["penalty"]), kept["out_of_fold"], features_s)
     except (OSError, ValueError, KeyError):
         pass
     at = np.searchsorted(rows, train_rows)
     head = fit_head(features.values[:, at], labels, dataset.num_classes, seed, machinery.device)
-    _keep(head, file, features)
-    return head
+    _keep(head, file)
+    return head._replace(features_s=features_s)
 
 
-def _keep(head: Head, file: Path, features: Features) -> None:
+def _keep(head: Head, file: Path) -> None:
     def write(path: Path) -> None:
         with path.open("wb") as stream:
             np.savez(stream, **head._asdict())

@@ -49,7 +49,8 @@ SECONDS_FORWARD = "seconds_forward"
 SECONDS_BACKWARD = "seconds_backward"
 SECONDS_UPDATE = "seconds_update"
 """Parts of `seconds_train`: waiting for a batch and augmenting it, mixing and forward pass, backward pass, and the
-optimiser's step with clipping and the moving average. On a GPU, of its time; it is sampled there, and scaled."""
+optimiser's step with clipping and the moving average. On a GPU, of its time; it is sampled there, and scaled. Of a
+probe only the first: until its features were there."""
 SECONDS_TRAIN = "seconds_train"
 SECONDS_EVAL = "seconds_eval"
 SECONDS_CHECKPOINT = "seconds_checkpoint"

@@ -231,6 +231,7 @@ class Training:
         labels = torch.from_numpy(self.dataset.cache.labels[self.order.rows])
         self.updates = self.total_updates
         self.machinery.split = TimeSplit(self.machinery.device)
+        self.machinery.split.totals[metrics.SECONDS_DATA] = self.probe.features_s
         return TrainScores(*score(torch.from_numpy(self.probe.out_of_fold), labels), len(labels), True, 0)
 
     def predict(self, rows: np.ndarray) -> torch.Tensor:

@@ -19,13 +19,16 @@ class Recipe(NamedTuple):
     """... and with time for it up to so many."""
     share_of_first: float
     """Of the time for training that the first full training takes, if the budget holds no long one."""
+    shortest_updates: int = 1
+    """Where the time holds fewer, none is trained."""
 
 
 FROM_SCRATCH = Recipe(epochs=30, least_updates=300, most_updates=3000, share_of_first=0.96)
 """Half the length reached 5 points less (docs/log.md). If the first training turns out slower, the last updates, which
 change little, are cut off."""
-FINE_TUNING = Recipe(epochs=15, least_updates=150, most_updates=600, share_of_first=0.5)
-"""From published weights less time is enough, and the architecture whose probe is the best may cost twice the first."""
+FINE_TUNING = Recipe(epochs=15, least_updates=150, most_updates=600, share_of_first=0.5, shortest_updates=40)
+"""From published weights less time is enough, and the architecture whose probe is the best may cost twice the first. A
+dozen updates only spoil what the probe has (docs/log.md)."""
 LONGEST_STEP_S, STEP_SHARE = 120.0, 0.1
 """An epoch is a step if it takes less than this, and less than this share of the time for training; ..."""
 LEAST_STEP_UPDATES = 50
@@ -60,7 +63,8 @@ def choose_length(updates_per_epoch: int, update_s: float, training_s: float, re
     As long as pays, if the first training then takes no more than its share of the time; whole epochs if a step is one.
     """
     longest = longest_epochs(updates_per_epoch, recipe) * updates_per_epoch
-    updates = max(1, math.floor(min(longest, recipe.share_of_first * training_s / update_s)))
+    in_time = math.floor(min(longest, recipe.share_of_first * training_s / update_s))
+    updates = max(recipe.shortest_updates, in_time)
     step = step_updates(updates_per_epoch, update_s, training_s)
     if step < updates_per_epoch or updates < step:
         return Length(updates / updates_per_epoch, max(1, round(updates / step)))

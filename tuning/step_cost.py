@@ -60,6 +60,8 @@ class StepCost:
         for group in (narrow, geometry):
             self.seconds[group].append(seconds / size_share(config, step / self.steps))
             self.usual[group] = max(statistics.median(self.seconds[group]), 1e-9)
+        if is_probe(config):  # its features may have been there already
+            return
         self.excess[geometry] = math.log(self.usual[geometry] / self._by_arithmetic(config))
         self.correction = math.exp(statistics.fmean(self.excess.values()))
 

@@ -157,10 +157,16 @@ def probe_seconds(plan: SearchPlan, probe: dict[str, Any], images: Images, pace:
 
 
 def probes_in_time(plan: SearchPlan, images: Images, pace: Pace, training_s: float) -> list[dict[str, Any]]:
-    """The plan's probes, the cheapest first, as far as their share of the time goes; the first in any case."""
+    """The plan's probes, the cheapest first, as far as their share of the time goes; the first in any case.
+
+    If the rest of the time holds no fine-tuning worth its name, all of it is theirs.
+    """
+    own = [each for each in plan.first if is_probe(each)]
+    update_s = batch_of(plan, images) * pace.train
+    rest = recipe_of(plan).share_of_first * (1 - PROBE_SHARE) * training_s
+    left = training_s * (PROBE_SHARE if rest >= recipe_of(plan).shortest_updates * update_s else 1.0)
     kept: list[dict[str, Any]] = []
-    left = PROBE_SHARE * training_s
-    for probe in (each for each in plan.first if is_probe(each)):
+    for probe in own:
         left -= probe_seconds(plan, probe, images, pace)
         if kept and left < 0:
             break

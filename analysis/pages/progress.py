@@ -67,8 +67,11 @@ def expected_best(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def random_search(search: Search) -> RandomSearch:
     """The expectation for the budget that was spent, from this search's own trials."""
     trials, scored = search.trials, search.scored
-    trained = scored[scored["passes"] > 0].groupby("trial")[["seconds", "passes"]].sum()
-    a_draw = float((trained["seconds"] / trained["passes"]).mean()) * search.full_epochs if len(trained) else 0.0
+    spent = scored.groupby("trial")[["seconds", "passes"]].sum()
+    trained = spent[spent["passes"] > 0]
+    a_draw = float(spent["seconds"].mean())  # of probes alone
+    if len(trained):
+        a_draw = float((trained["seconds"] / trained["passes"]).mean()) * search.full_epochs
     affordable = max(1, int(scored["seconds"].sum() / a_draw)) if a_draw else 1
     draws = np.unique(np.linspace(1, affordable, min(affordable, MOST_DRAWS)).round().astype(int))
     known = trials[trials[metrics.BEST_TOP1].notna()]

@@ -269,3 +269,69 @@ def test_a_trial_that_was_cut_short_continues_to_its_rung(make_engine, put_back)
     engine = make_engine([1, 4, 8])
     assert put_back(engine, "a", {"number": 1}, {1: 0.1, 1.25: 0.2}) is Status.RUNNING
     assert engine.trials["a"].target == 4
+
+
+PROBES = [{"arch": "a", "freeze": "all"}, {"arch": "b", "freeze": "all"}, {"arch": "c", "freeze": "all"}]
+STARTS = [{"arch": arch, "freeze": "none"} for arch in "abcd"]
+
+
+def probe(engine, key, loss, score=0.5):
+    """A probe of this engine starts and ends."""
+    engine.start(key)
+    engine.trials[key].probe_loss = loss
+    return engine.report(key, engine.rungs[-1], score, seconds=3.0)
+
+
+def test_probes_come_before_the_users_own_and_take_no_steps_of_the_budget(make_engine):
+    engine = make_engine([1, 2, 8], first=[{"number": 7}, *PROBES[:2]], starts=[], steps=10)
+    assert [probe(engine, key, 0.1) for key in "xy"] == [Action.STOP, Action.STOP]
+    assert engine.start("z") == {"number": 7}
+    assert engine.trials["z"].target == 1
+    assert engine.next_move() is not None  # of ten steps one is used
+
+
+def test_nothing_is_trained_before_the_probes_are_there(make_engine):
+    engine = make_engine([1, 2], first=PROBES[:1], starts=STARTS[:1])
+    engine.start("x")
+    assert engine.next_move() is None
+    assert not engine.finished
+    engine.fail("x", "broke")
+    assert engine.start("y") == STARTS[0]
+
+
+def test_fine_tuning_starts_with_the_architectures_of_the_best_probes(make_engine):
+    engine = make_engine([1, 2], first=PROBES, starts=STARTS)
+    for key, loss in zip("xyz", (0.3, 0.1, 0.2), strict=True):
+        probe(engine, key, loss)
+    started = [engine.start(f"t{number}") for number in range(4)]
+    assert [config.get("arch") for config in started] == ["b", "c", "a", None]
+    assert started[3] == {"number": 0}  # the policy's
+
+
+def test_the_first_training_in_full_is_not_a_probe_and_has_to_be_in_time(make_engine, monkeypatch):
+    left = [100.0]
+    engine = make_engine([1, 2, 8], first=PROBES[:2], starts=STARTS[:2], first_in_full=True, left=lambda: left[0])
+    seconds = {"a": 20.0, "b": 5.0}
+    monkeypatch.setattr(engine.policy, "step_seconds", lambda config, step=0: seconds.get(config.get("arch")))
+    probe(engine, "x", 0.1)
+    probe(engine, "y", 0.2)
+    assert engine.start("t")["arch"] == "b"  # eight steps of the better one would take 160 s
+    assert engine.trials["t"].target == 8
+
+
+def test_a_search_that_is_taken_up_knows_its_probes(make_engine):
+    engine = make_engine([1, 2], first=PROBES[:2], starts=STARTS[:2])
+    engine.take_up("x", PROBES[0] | {"fixed": 1})
+    engine.relearn("x", 2, 0.5, seconds=3.0)
+    engine.trials["x"].probe_loss = 0.2
+    assert engine.settle("x", 2) is Status.ENDED
+    engine.take_up("t", STARTS[1] | {"fixed": 1})
+    assert engine.starts == STARTS[:1]
+    assert engine.first == PROBES[1:2]
+
+
+def test_the_seconds_of_a_probe_are_not_shared_out_among_steps(make_engine, monkeypatch):
+    engine, told = make_engine([1, 2, 8], first=PROBES[:1]), []
+    monkeypatch.setattr(engine.policy, "spend", lambda key, seconds, step: told.append(seconds))
+    probe(engine, "x", 0.1)
+    assert told == [3.0]

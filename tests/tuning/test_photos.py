@@ -68,6 +68,14 @@ def test_a_resumed_search_probes_nothing_again(searched, folder):
     assert len(configs) == 5
 
 
+def test_a_search_of_a_probe_alone_has_an_ensemble_and_a_report(folder, colour_folder):
+    options = ("--set", f"arch={ARCH}", "--set", "freeze=all", "--name", "alone", "--wandb", "off")
+    done = run(folder, "--space", "photos", "--data", colour_folder, *options)
+    assert done.returncode == 0, done.stderr
+    assert "the space has only 1 configuration" in done.stdout
+    assert (folder / "runs/alone/report/index.html").is_file()
+
+
 def test_a_minute_is_enough_for_an_ensemble(folder, colour_folder):
     options = ("--time-budget", "60s", "--name", "minute", "--wandb", "off")
     done = run(folder, "--space", "photos", "--data", colour_folder, *options)

@@ -66,3 +66,25 @@ def test_the_share_of_pixels_is_that_of_the_sizes_that_trainings_use(epoch, quar
 
 def test_nothing_known_costs_the_same_for_all():
     assert StepCost(None, STEPS, measured=True).predict([FULL, SMALL]).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("epochs", [1.0, 4.0])
+def test_a_probe_costs_two_forward_passes_however_long_a_step_is(epochs):
+    known = StepCost(Work(SIDE, 2.0, is_measured=True, epochs=epochs), STEPS, measured=True)
+    trained = {"arch": "resnet18", "stem": "full"}
+    probe, step = known.predict([trained | {"freeze": "all"}, trained])
+    assert probe == pytest.approx(step * 2 / 3 / epochs)
+
+
+def test_frozen_layers_make_steps_cheaper():
+    known = cost()
+    costs = [known.predict([FULL | {"freeze": freeze}])[0] for freeze in ("none", "early", "most")]
+    assert costs == pytest.approx([costs[0], costs[0] * 2 / 3, costs[0] * 4 / 9])
+
+
+def test_what_a_probe_took_says_nothing_of_a_training():
+    known = cost(is_measured=True)
+    before = known.of_step(FULL, 0)
+    known.add(FULL | {"freeze": "all"}, 0.01, STEPS)
+    assert known.of_step(FULL | {"freeze": "all"}, 0) == 0.01
+    assert known.of_step(FULL, 0) == before

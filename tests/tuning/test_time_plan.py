@@ -5,10 +5,12 @@ import time
 
 import pytest
 
-from search_spaces import get_space, narrow, with_geometry
+from search_spaces import for_pretrained, get_space, is_probe, narrow, with_geometry
 from trainable.errors import UsageError
 from trainable.pace import Pace
 from tuning.arithmetic import GROWING_SHARE, training_gmacs
+from tuning.first import fine_tuning_starts, probes
+from tuning.length import FINE_TUNING
 from tuning.plan import SearchPlan
 from tuning.time_plan import (
     EXPORT_S,
@@ -137,3 +139,55 @@ def test_images_that_grow_get_more_epochs_of_the_same_time(tmp_path):
     seconds = [each.work.seconds * training_gmacs(first_configuration(each), 64) * each.length for each in lengths]
     assert seconds[0] == pytest.approx(seconds[1], rel=0.1)
     assert usual_pace(growing, images, 2) == usual_pace(whole, images, 2)
+
+
+@pytest.fixture
+def tuned(tmp_path) -> SearchPlan:
+    """A search from published weights of three architectures."""
+    space = for_pretrained(narrow(get_space("all"), ["arch=resnet18,resnet34,resnet152"]))
+    return SearchPlan(
+        space=space, trial={"pretrained": True}, epochs=15, time_budget_s=300, name="a", output=tmp_path,
+        first=probes(space), starts=fine_tuning_starts(space),
+    )  # fmt: skip
+
+
+PHOTOS, SLOW = Images(train=1000, holdout=100, side=224), Pace(train=1 / 20, evaluate=1 / 60)
+
+
+def test_the_first_configuration_is_one_that_is_trained(tuned):
+    assert first_configuration(tuned)["freeze"] == "none"
+    assert first_configuration(tuned)["arch"] == "resnet18"
+
+
+def test_probes_get_their_share_of_the_time_the_cheapest_first(tuned):
+    def probed(seconds: float) -> list[str]:
+        plan = with_length(tuned.model_copy(update={"time_budget_s": seconds}), LengthOptions(), PHOTOS, SLOW)
+        return [config["arch"] for config in plan.first if is_probe(config)]
+
+    assert probed(40) == ["resnet18"]  # in any case
+    assert probed(400) == ["resnet18", "resnet34"]
+    assert probed(7200) == ["resnet18", "resnet34", "resnet152"]
+
+
+def test_if_no_fine_tuning_fits_in_all_the_time_is_for_probes(tuned):
+    slower = Pace(train=1 / 4, evaluate=1 / 400)
+    short = with_length(
+        tuned.model_copy(update={"time_budget_s": 250}), LengthOptions(), PHOTOS._replace(train=300), slower
+    )
+    assert len([config for config in short.first if is_probe(config)]) == 2
+    assert short.epochs * (300 // 16) >= FINE_TUNING.shortest_updates
+
+
+def test_what_probes_take_is_not_left_for_fine_tuning(tuned):
+    without = tuned.model_copy(update={"first": []})
+    lengths = [with_length(plan, LengthOptions(), PHOTOS, SLOW).epochs for plan in (tuned, without)]
+    assert lengths[0] < lengths[1]
+
+
+def test_fine_tuning_is_shorter_than_training_from_scratch(tuned):
+    scratch = tuned.model_copy(update={"trial": {}, "first": [], "starts": []})
+    hours = {"time_budget_s": 36_000.0}
+    lengths = [
+        with_length(plan.model_copy(update=hours), LengthOptions(), PHOTOS, SLOW).epochs for plan in (tuned, scratch)
+    ]
+    assert lengths[0] < lengths[1]
