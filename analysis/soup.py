@@ -108,7 +108,7 @@ def same_start(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[s
 
 def start(candidate: Candidate) -> dict[str, Any]:
     """What decides the weights that a trial of a shape begins with."""
-    return {"pretrained": str(candidate.config.pretrained), "seed": candidate.config.seed}
+    return {"pretrained": str(candidate.config.starts_from), "seed": candidate.config.seed}
 
 
 def make_soup(

@@ -10,6 +10,7 @@ presented to it, the arithmetic, and the images themselves:
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ VERSION = 1
 """Raise it when the same images and weights would give other features."""
 FEATURES, DONE = "features.npy", "done.json"
 """The features, and how many images of each view an interrupted pass had behind it."""
+LARGEST = torch.finfo(torch.float16).max
 BATCH = 64
 SAVE_EVERY = 16
 """Batches from one note of how far a pass is to the next: what an interruption costs at most."""
@@ -153,7 +155,7 @@ def _compute(
         scratch = folder.with_name(folder.name + ".building")
         values, done = _begin(scratch, key, (views, len(rows), width))
         batches = math.ceil(len(rows) / BATCH)
-        with reporter(f"features of {folder.name.split('-')[1]}", views * len(rows), progress=True) as advance:
+        with reporter(f"computing {folder.name}", views * len(rows), progress=True) as advance:
             advance(done * BATCH)
             for number in range(done, views * batches):
                 view, start = divmod(number, batches)
@@ -178,7 +180,7 @@ def _compute(
 def _features_of(machinery: Machinery, images: torch.Tensor) -> torch.Tensor:
     """float16 (batch, width) on the CPU of uint8 images (batch, H, W, 3)."""
     with torch.inference_mode():
-        return torch.cat(batch_logits(machinery, images)).to(torch.float16).cpu()
+        return torch.cat(batch_logits(machinery, images)).clamp(-LARGEST, LARGEST).to(torch.float16).cpu()
 
 
 def _begin(scratch: Path, key: str, shape: tuple[int, int, int]) -> tuple[np.memmap, int]:
@@ -190,4 +192,7 @@ def _begin(scratch: Path, key: str, shape: tuple[int, int, int]) -> tuple[np.mem
             return there, int(done["batches"])
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    return np.lib.format.open_memmap(scratch / FEATURES, mode="w+", dtype=np.float16, shape=shape), 0
+    values = np.lib.format.open_memmap(scratch / FEATURES, mode="w+", dtype=np.float16, shape=shape)
+    with (scratch / FEATURES).open("r+b") as file:  # else a full disk would kill the process when it writes
+        os.posix_fallocate(file.fileno(), 0, (scratch / FEATURES).stat().st_size)
+    return values, 0

@@ -69,6 +69,8 @@ ON_OTHER_DATA = Usual(trials=20, epochs=None, time_budget_s=None)
 
 PHOTOS = "photos"
 """The space whose architectures follow from the hardware."""
+MOST_PROBED = 100_000
+"""Training images up to which there are probes: their features take a gigabyte in single precision."""
 CHEAP_BELOW_S = 3600
 """Searches with a shorter time budget start with the cheap geometry."""
 BATCHES_AN_EPOCH = 8
@@ -106,7 +108,7 @@ def new_plan(asked: SimpleNamespace, hardware: Hardware | None) -> tuple[SearchP
     first, starts = chosen_first(asked, space, trials, source, scheduler in OUR_SCHEDULERS)
     plan = SearchPlan(
         space=space,
-        trial=shared_settings(asked, source, space) | starting_point(weights),
+        trial=shared_settings(asked, source, space) | starting_point(weights, source),
         weights=weights.note,
         trials=trials,
         first=first,
@@ -409,7 +411,7 @@ def choose_space(asked: SimpleNamespace, source: Source, hardware: Hardware | No
     weights = choose_weights(asked, source, space, hardware)
     if weights.found:
         space = only(space, list(weights.found))
-        space = for_pretrained(space, with_probes=asked.scheduler != "pbt") if is_ours else space
+        space = for_pretrained(space, asked.scheduler != "pbt" and takes_probes(source)) if is_ours else space
     elif is_ours and source.image_size is not None:
         space = with_geometry(space, source.image_size, cheap, grows=not asked.progressive_resize)
     if is_ours and source.train_images is not None:
@@ -462,9 +464,16 @@ def choose_weights(asked: SimpleNamespace, source: Source, space: Space, hardwar
     return weights
 
 
-def starting_point(weights: Weights) -> dict[str, Any]:
+def takes_probes(source: Source) -> bool:
+    """Whether the features of all training images are few enough to be fitted in memory."""
+    return (source.train_images or 0) <= MOST_PROBED
+
+
+def starting_point(weights: Weights, source: Source) -> dict[str, Any]:
     """What of it every trial shares."""
-    return {"pretrained": weights.sources, "head": "probe"} if weights.found else {"pretrained": False}
+    if not weights.found:
+        return {"pretrained": False}
+    return {"pretrained": weights.sources, "head": "probe" if takes_probes(source) else "new"}
 
 
 def check_geometry(space: Space) -> None:

@@ -1,6 +1,5 @@
 """Where the published weights of a space's architectures come from, decided before anything starts. Needs no torch."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,7 +8,7 @@ from search_spaces import MODELS
 from trainable.address import is_address
 from trainable.config import ARCHITECTURES, LITE, WeightsSource
 from trainable.data.lite import has_lite, lite_name
-from trainable.data.weights import WEIGHTS_FILE, files_in, look_at_weights
+from trainable.data.weights import WEIGHTS_FILE, files_in, hub_is_off, look_at_weights
 from trainable.errors import UsageError
 from trainable.sizes import size_text
 
@@ -162,7 +161,7 @@ class _Hub:
         """Of the file to download; or why it can't be."""
         if self.silence:
             return self.silence
-        if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        if hub_is_off():
             self.silence = "not in timm's cache, and HF_HUB_OFFLINE is set"
             return self.silence
         repository = repository_of(arch)

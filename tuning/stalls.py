@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from search_spaces import is_probe
 from trainable.files import STACKS, write_text
 from tuning.plan import clock
 
@@ -20,7 +21,7 @@ LONGEST_EPOCHS = 10
 AT_LEAST_S = 600
 """... and for so long; ..."""
 FIRST_EPOCH_S = 7200
-"""... and for so long where no epoch of any trial says how long one takes."""
+"""... and for so long where no epoch of any trial says how long one takes, or for the features of a probe."""
 LOOK_EVERY_S = 5
 ANSWER_S = 60
 """What a node gets to end a process of its."""
@@ -40,10 +41,13 @@ class StallWatch(Callback):
         """When each running trial last gave a sign of life."""
         self.longest: dict[str, float] = {}
         """The longest epoch of each trial, in seconds."""
+        self.probes: set[str] = set()
+        """Trials that report once, whatever an epoch takes."""
         self.next_look = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts or goes on."""
+        self.probes |= {trial.trial_id} if is_probe(trial.config) else set()
         self.heard[trial.trial_id] = time.monotonic()
 
     def on_trial_restore(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -57,6 +61,8 @@ class StallWatch(Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         """A trial finished an epoch."""
         self.heard[trial.trial_id] = time.monotonic()
+        if trial.trial_id in self.probes:
+            return
         took = float(result.get("time_this_iter_s", 0))
         self.longest[trial.trial_id] = max(took, self.longest.get(trial.trial_id, 0))
 
@@ -77,7 +83,7 @@ class StallWatch(Callback):
         if self.timeout_s is not None:
             return self.timeout_s
         known = self.longest.get(key, max(self.longest.values(), default=None))
-        return FIRST_EPOCH_S if known is None else max(AT_LEAST_S, LONGEST_EPOCHS * known)
+        return FIRST_EPOCH_S if known is None or key in self.probes else max(AT_LEAST_S, LONGEST_EPOCHS * known)
 
     def end(self, trial: Trial, silent: float) -> None:
         """End the trial's process, on whichever node it runs; Ray then reports a trial that broke."""

@@ -92,7 +92,16 @@ def trial_facts(search: Search) -> list[Fact]:
     )
     trained = f"{count(search.passes, 'epoch')} of {len(search.trials):,} trials"
     cost = Fact("Cost", slot_time(search.seconds), trained)
-    return [found, cost]
+    return [found, cost, *weights_facts(search)]
+
+
+def weights_facts(search: Search) -> list[Fact]:
+    """What trainings started from, if that were published weights, and what that means for the figures."""
+    if not search.plan.get("trial", {}).get("pretrained"):
+        return []
+    where = search.plan.get("weights") or "as --pretrained says"
+    seen = "tags name what they have seen: no figure here compares with one from scratch"
+    return [Fact("Started from", "published weights", f"{printable(where)}; their {seen}")]
 
 
 def alone(search: Search, trial: str) -> str:

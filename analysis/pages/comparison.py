@@ -119,7 +119,7 @@ def searched(entry: Entry) -> dict[str, str]:
         "scheduler, sampler": f"{text_of(plan.get('scheduler'))}, {text_of(plan.get('sampler'))}",
         "budget": ", ".join(filter(None, limits)) if plan else UNKNOWN,
         "seed": text_of(plan.get("seed")),
-        "pretrained": text_of(trial.get("pretrained")),
+        "published weights": text_of(plan.get("weights") or trial.get("pretrained")),
         "data": text_of(facts.get("dataset"))[:SHOWN_HASH],
         "classes, image size": f"{text_of(facts.get('classes'))}, {text_of(trial.get('image_size'))} px",
         "train, select, holdout": ", ".join(text_of(images.get(name)) for name in ("train", "select", "holdout")),

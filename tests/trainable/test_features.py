@@ -1,6 +1,8 @@
 """Frozen features: what goes into the last layer, computed once a machine, whatever interrupts or breaks it."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,15 @@ def test_a_cache_folder_that_cannot_be_written_is_named(colours, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file: features cannot be kept here .* choose another --cache-dir"):
         features_of(colours, machinery_of(colours), tmp_path / "file")
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(colours, tmp_path, monkeypatch):
+    def full(descriptor: int, begin: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"features cannot be kept here \(No space left on device\)"):
+        features_of(colours, machinery_of(colours), tmp_path)
 
 
 def test_batches_are_not_larger_than_what_evaluation_takes():

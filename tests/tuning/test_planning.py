@@ -11,7 +11,7 @@ from trainable.data.default import DIGITS
 from trainable.data.lite import PACKAGES
 from trainable.errors import UsageError
 from tuning.data import find_source
-from tuning.planning import choose_space, chosen_first, starting_point
+from tuning.planning import choose_space, chosen_first, starting_point, takes_probes
 from tuning.resources import Hardware
 
 CPU, GPU = Hardware(2, ()), Hardware(2, (10**10,))
@@ -49,7 +49,7 @@ def test_photos_on_a_gpu_and_named_architectures_are_looked_up_whatever_they_cos
 def test_without_weights_training_is_from_scratch_with_the_geometry_of_the_images(choose):
     space, weights = choose(space="swin")
     assert not weights.found
-    assert starting_point(weights) == {"pretrained": False}
+    assert starting_point(weights, find_source(None, 32)) == {"pretrained": False}
     assert {each.name for each in space.dimensions} >= {"lr", "drop_path_rate"}
     assert not {"freeze", "backbone_lr"} & {each.name for each in space.dimensions}
     assert "all trainings start from scratch" in str(weights.note)
@@ -73,7 +73,10 @@ def test_a_users_own_space_is_only_cut_to_what_has_weights(choose, tmp_path):
     space, weights = choose(space=str(tmp_path / "mine.toml"))
     assert space.fixed == {"arch": "tf_efficientnet_lite0"}
     assert space.dimensions == get_space(str(tmp_path / "mine.toml")).dimensions[1:]
-    assert starting_point(weights) == {"pretrained": {"tf_efficientnet_lite0": "lite"}, "head": "probe"}
+    assert starting_point(weights, find_source(None, 32)) == {
+        "pretrained": {"tf_efficientnet_lite0": "lite"},
+        "head": "probe",
+    }
 
 
 def test_an_augmentation_that_is_given_does_not_vary(choose):
@@ -82,6 +85,14 @@ def test_an_augmentation_that_is_given_does_not_vary(choose):
     fixed = {each.name: each for each in given.space.dimensions}
     assert varied["augment"].values == ("light", "full")
     assert fixed["augment"].values == ("light",)
+
+
+def test_more_images_than_memory_takes_have_no_probes(choose, colour_folder):
+    source = find_source(colour_folder, 32)
+    many = source._replace(train_images=10**6)
+    assert takes_probes(source)
+    assert not takes_probes(many)
+    assert starting_point(choose(space="photos").weights, many)["head"] == "new"
 
 
 def test_a_machine_that_is_not_known_is_taken_to_have_all_weights(choose):

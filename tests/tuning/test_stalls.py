@@ -136,7 +136,8 @@ def test_a_trial_without_an_epoch_is_measured_by_the_longest_of_the_others():
 def test_only_a_running_trial_that_has_been_heard_before_can_be_too_silent():
     watch, ended = StallWatch(Path("runs"), 0.0, print), []
     watch.end = lambda trial, silent: ended.append(trial.trial_id)
-    trials = [SimpleNamespace(trial_id=key, status=status) for key, status in (("a", "RUNNING"), ("b", "PAUSED"))]
+    states = (("a", "RUNNING"), ("b", "PAUSED"))
+    trials = [SimpleNamespace(trial_id=key, status=status, config={}) for key, status in states]
     watch.on_step_end(0, trials)
     assert ended == []
     for trial in trials:
@@ -144,3 +145,12 @@ def test_only_a_running_trial_that_has_been_heard_before_can_be_too_silent():
     watch.next_look = 0.0
     watch.on_step_end(0, trials)
     assert ended == ["a"]
+
+
+def test_a_probe_says_nothing_of_epochs_and_may_take_long_itself():
+    watch = StallWatch(Path("runs"), None, print)
+    watch.on_trial_start(0, [], SimpleNamespace(trial_id="probe", config={"freeze": "all"}))
+    heard(watch, "probe", 5000)
+    heard(watch, "other", 5)
+    assert watch.limit("probe") == FIRST_EPOCH_S
+    assert watch.limit("other") == AT_LEAST_S

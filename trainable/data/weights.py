@@ -70,8 +70,8 @@ def download_from_hub(arch: str) -> Path:
     try:
         return Path(hf_hub_download(published.hf_hub_id, published.hf_hub_filename or WEIGHTS_FILE))
     except LocalEntryNotFoundError:
-        offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-        reason = f"they aren't in timm's cache, and {'HF_HUB_OFFLINE is set' if offline else 'its hub is out of reach'}"
+        why = "HF_HUB_OFFLINE is set" if hub_is_off() else "its hub is out of reach"
+        reason = f"they aren't in timm's cache, and {why}"
     except HfHubHTTPError as error:
         reason = f"its hub says {error.response.status_code}"
     except Exception as error:  # of its HTTP client, whichever that is, of the disk, or of a checksum
@@ -80,6 +80,11 @@ def download_from_hub(arch: str) -> Path:
         f"{arch}: the weights {published.hf_hub_id} can't be had: {reason}; "
         f"download them elsewhere and give their folder: {OPTION} FOLDER"
     )
+
+
+def hub_is_off() -> bool:
+    """Whether the user says that the hub isn't to be asked."""
+    return os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
 
 
 def file_for(arch: str, place: Path) -> Path:
