@@ -74,6 +74,11 @@ class Estimate(NamedTuple):
         intervals = (len(members) + INTERVALS) * self.holdout * INTERVAL_S
         return self._predicted(members, count * self._final_images()) + single + intervals + self.refit_s
 
+    def most_members(self, candidates: Sequence[Candidate]) -> int:
+        """How many of the first candidates there is time for, at least one."""
+        counts = range(len(candidates), 1, -1)
+        return next((count for count in counts if self.deadline.fits(self.required(candidates[:count]))), 1)
+
     def view(self, view: str, members: Sequence[Candidate]) -> float:
         """Seconds to try a view on `select`, and to use it wherever the members predict."""
         return self._predicted(members, COUNTS[view] * (self.select + self._final_images()))

@@ -113,6 +113,8 @@ def select_members(
         candidates, notes = usable(found, len(labels), dataset.num_classes)
         library, single = make_library(candidates, labels), candidates[0]
         estimate = make_estimate(single, library.candidates, dataset, device, deadline)
+    wanted, said = in_time(wanted, library.candidates, estimate)
+    notes += said
     pick = partial(picked, wanted=wanted, meter=CostMeter(dataset.num_classes, device), seed=single.config.seed)
     refit_s, said = plan_refit(folder, trials, wanted.refit, estimate, lambda: pick(library).members)
     notes += said
@@ -196,6 +198,18 @@ def picked(library: Library, wanted: Wanted, meter: CostMeter, seed: int) -> Pic
     choice = not_worse(front, ensemble)
     members = [library.candidates[index] for index in choice.members]
     return Picked(front, choice, members, [] if choice == ensemble else [left_out(ensemble, choice, members[0])])
+
+
+def in_time(wanted: Wanted, candidates: Sequence[Candidate], estimate: Estimate) -> tuple[Wanted, list[str]]:
+    """What is wanted with no more members than there is time to look at, and a line if that is fewer."""
+    limits = wanted.limits
+    if not estimate.deadline.is_limited:
+        return wanted, []
+    most = estimate.most_members(candidates[: limits.members])
+    if most >= min(limits.members, len(candidates)):
+        return wanted, []
+    reason = estimate.shortage(estimate.required(candidates[: limits.members]), 0.0)
+    return wanted._replace(limits=limits._replace(members=most)), [f"at most {most} members: for more {reason}"]
 
 
 def left_out(ensemble: Choice, single: Choice, best: Candidate) -> str:

@@ -120,7 +120,7 @@ def space_of(name: str, published: list[str]) -> dict[str, Any]:
         "weight_decay": tune.loguniform(1e-4, 0.3),
         "drop_rate": tune.uniform(0, 0.5),
         "drop_path_rate": tune.uniform(0, 0.3),
-        "batch_size": tune.choice([32, 64, 128]),
+        "batch_size": tune.choice([16, 32, 64] if published else [32, 64, 128]),
     }
 
 

@@ -35,8 +35,9 @@ SPARE = 0.01
 """Of a time budget, against surprises at the end."""
 LEAST_SHARE = 0.4
 """Of a budget, for training: if the end takes more than the rest, it leaves something out."""
-LOOKS = 3
-"""At each holdout image: by a member, mirrored, and by the best trial alone."""
+LOOKS, LOOKS_OF_PROBES = 3, 6
+"""At each holdout image: by a member, mirrored, and by the best trial alone; where there are probes, which cost little,
+by more members."""
 LEAST_UPDATES = 3
 """Fewer of the first configuration are no training."""
 DOUBT = 3.0
@@ -233,7 +234,8 @@ def reserve_seconds(plan: SearchPlan, images: Images, pace: Pace) -> float:
     """What export and report will take, of a time budget."""
     if plan.time_budget_s is None:
         return 0.0
-    wanted = EXPORT_S + REPORT_S + LOOKS * images.holdout * pace.evaluate + SPARE * plan.time_budget_s
+    looks = LOOKS_OF_PROBES if any(is_probe(each) for each in plan.first) else LOOKS
+    wanted = EXPORT_S + REPORT_S + looks * images.holdout * pace.evaluate + SPARE * plan.time_budget_s
     return min(wanted, (1 - LEAST_SHARE) * plan.time_budget_s)
 
 

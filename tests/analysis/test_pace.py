@@ -30,7 +30,8 @@ def candidate(image_s: float = 0.0) -> Candidate:
 def estimate(room: float = 10**9, pace: Pace = Pace(2.0, 0.01), refit_s: float = 0.0, image_s: float = 0.0) -> Estimate:
     """With room for parts of so many seconds; `image_s` is the best single trial's."""
     deadline = Deadline(room * CAUTION, time.monotonic())
-    return Estimate(deadline, pace, candidate(image_s), 4000, SELECT, HOLDOUT, refit_s)
+    single = candidate(image_s)._replace(weights=Path("single"))
+    return Estimate(deadline, pace, single, 4000, SELECT, HOLDOUT, refit_s)
 
 
 def test_other_candidates_are_scaled_by_what_the_searchs_records_say_of_them() -> None:
@@ -58,6 +59,21 @@ def test_what_is_required_are_the_check_and_the_figures_of_members_and_single() 
     assert slower.required(members) == pytest.approx(expected + 0.02 * HOLDOUT)
     assert estimate(refit_s=50).required(members) == pytest.approx(expected + 50)
     assert estimate().required(members, count=2) == pytest.approx(expected + 2 * 0.01 * FINAL)
+
+
+def test_a_member_that_is_the_single_trial_is_looked_at_once() -> None:
+    alone = estimate().single
+    twice, once = estimate().required([candidate()]), estimate().required([alone])
+    assert twice - once == pytest.approx(2 + 0.01 * HOLDOUT)
+    refit = estimate(refit_s=5)
+    assert refit.required([alone]) == pytest.approx(refit.required([candidate()]))  # it predicts otherwise then
+
+
+def test_as_many_members_as_there_is_time_for_and_at_least_one() -> None:
+    many = [candidate()] * 5
+    for count in range(1, 6):
+        assert estimate(estimate().required(many[:count]) + 1).most_members(many) == count
+    assert estimate(0.1).most_members(many) == 1
 
 
 def test_a_view_is_tried_on_select_and_used_wherever_the_members_predict() -> None:
