@@ -19,7 +19,7 @@ from trainable.errors import UsageError, UserError
 from trainable.files import write_atomically
 from trainable.sizes import size_text
 from tuning.plan import architectures_of
-from tuning.pretrained import find_weights
+from tuning.pretrained import find_weights, names_text
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -38,7 +38,8 @@ def main(
     except SpaceError as error:
         raise UsageError(str(error)) from None
     weights = find_weights("timm", archs)
-    print(weights.note)
+    if weights.found:
+        print(weights.note)
     from trainable.data.weights import download_from_hub
 
     failed = dict(weights.missing)
@@ -51,7 +52,7 @@ def main(
             failed[arch] = str(error)
     if failed:
         reasons = "; ".join(dict.fromkeys(failed.values()))
-        raise UserError(f"{len(failed)} of {len(archs)} can't be had: {', '.join(failed)} ({reasons})")
+        raise UserError(f"{len(failed)} of {len(archs)} can't be had: {names_text(list(failed))} ({reasons})")
 
 
 def copy(file: Path, arch: str, folder: Path) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from search_spaces import Choice, Space, describe, is_probe
@@ -49,7 +50,7 @@ def print_overview(
     size = f"at {source.image_size} px" if source.image_size else "at the images' own size"
     console.print(f"[bold]data[/] {source.note}, {size}", highlight=False, soft_wrap=True)
     if plan.weights:
-        console.print(f"[bold]weights[/] {plan.weights}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]weights[/] {escape(plan.weights)}", highlight=False, soft_wrap=True)
     console.print(space_table(plan.space))
     if plan.space.fixed:
         console.print("fixed: " + ", ".join(f"{name} = {value}" for name, value in plan.space.fixed.items()))

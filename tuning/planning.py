@@ -105,7 +105,8 @@ def new_plan(asked: SimpleNamespace, hardware: Hardware | None) -> tuple[SearchP
         raise UsageError(f"--reduction-factor {asked.reduction_factor:g}: must be above 1; 2 lets half of a rung go on")
     scheduler = choose_scheduler(asked)
     trials = wanted_trials(asked, usual, scheduler)
-    first, starts = chosen_first(asked, space, trials, source, scheduler in OUR_SCHEDULERS)
+    tunes_ours = bool(weights.found) and asked.space in names()
+    first, starts = chosen_first(asked, space, trials, source, tunes_ours, scheduler in OUR_SCHEDULERS)
     plan = SearchPlan(
         space=space,
         trial=shared_settings(asked, source, space) | starting_point(weights, source),
@@ -162,17 +163,23 @@ def length_options(asked: SimpleNamespace, source: Source) -> LengthOptions:
 
 
 def chosen_first(
-    asked: SimpleNamespace, space: Space, trials: int | None, source: Source, engine_decides: bool
+    asked: SimpleNamespace,
+    space: Space,
+    trials: int | None,
+    source: Source,
+    tunes_ours: bool,
+    engine_decides: bool,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What is tried before anything is proposed, and where each architecture's fine-tuning starts.
 
-    Probes, then the user's configurations; then of the starts those that the engine chooses by the probes. Trainings
-    from scratch have the published configurations instead: with a time budget the cheapest first.
+    If a space of ours is fine-tuned: probes, then the user's configurations; then of the starts those that the engine
+    chooses by the probes. Other searches have the published configurations: with a time budget the cheapest first.
     """
     tries, side = asked.tries or [], source.image_size
-    own = probes(space)
-    if own:
-        first = own[: None if trials is None else max(1, trials // 2)] + wanted_configurations(space, tries, trials)
+    if tunes_ours:
+        first = probes(space)[: None if trials is None else max(1, trials // 2)] + wanted_configurations(
+            space, tries, trials
+        )
         starts = fine_tuning_starts(space)
         return (first, starts) if engine_decides else (first + starts[:BEST_STARTS], [])
     first = first_configurations(space, tries, trials)

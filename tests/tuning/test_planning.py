@@ -101,11 +101,18 @@ def test_a_machine_that_is_not_known_is_taken_to_have_all_weights(choose):
 
 def test_probes_come_first_the_cheapest_first_and_then_the_users_own(choose, colour_folder):
     space, _ = choose(space="photos")
-    asked = SimpleNamespace(tries=["lr=2e-4"], time_budget=None)
-    first, starts = chosen_first(asked, space, None, find_source(colour_folder, 32), engine_decides=True)
+    asked, source = SimpleNamespace(tries=["lr=2e-4"], time_budget=None), find_source(colour_folder, 32)
+    first, starts = chosen_first(asked, space, None, source, True, engine_decides=True)
     assert [each["arch"] for each in first[:2]] == ["tf_efficientnet_lite0.in1k", "tf_efficientnet_lite1.in1k"]
     assert [is_probe(each) for each in first] == [True, True, False]
     assert {each["arch"] for each in starts} == LITE_ARCHS
-    first, starts = chosen_first(asked, space, 2, find_source(colour_folder, 32), engine_decides=False)
+    first, starts = chosen_first(asked, space, 2, source, True, engine_decides=False)
     assert [is_probe(each) for each in first] == [True, False, False, False]
     assert not starts
+
+
+def test_fine_tuning_without_probes_still_starts_as_fine_tuning_does(choose, colour_folder):
+    space, _ = choose(space="photos", scheduler="pbt", settings=["arch=tf_efficientnet_lite0.in1k"])
+    asked = SimpleNamespace(tries=None, time_budget=None)
+    first, _ = chosen_first(asked, space, 4, find_source(colour_folder, 32), True, engine_decides=False)
+    assert [config["lr"] for config in first] == [1e-4]
