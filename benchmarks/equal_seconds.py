@@ -66,10 +66,23 @@ STOCK_SPACES = ("resnet", "swin")
 QUICK_SECONDS, QUICK_IMAGE = 2.0, 8
 QUICK_TASKS: dict[str, dict[str, Any]] = {
     "stock": {"seconds": 100.0, "stock_trials": 1, "stock_epochs": 1, "cores": 1},
+    "frozen": {"cores": 1},
     "one": {"cores": 1},
     "ours": {"seconds": 60.0},
 }
 """What differs where a run only has to show that it works: a process of Ray takes longer to start than the seconds."""
+
+
+DataSets = Annotated[
+    list[Path] | None, typer.Option(metavar="PATH", help="Labelled images. Repeatable. \\[the embedded digits]")
+]
+ImageSize = Annotated[int | None, typer.Option(min=8, help="Side in pixels. \\[the images' own]")]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs of each side.")]
+Sides = Annotated[str, typer.Option(metavar="A,B", help="Which sides.")]
+StockEpochs = Annotated[int, typer.Option(min=1, help="Length of a full training in stock's search.")]
+Results = Annotated[Path, typer.Option(metavar="FILE", help="Keep results here, a line a run, and go on from them.")]
+Png = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw accuracy against seconds.")]
+Keep = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep there what the runs write. \\[it is deleted]")]
 
 
 class Cell(NamedTuple):
@@ -109,24 +122,18 @@ class Asked(NamedTuple):
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    data: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="Labelled images. Repeatable. \\[the embedded digits]")
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels. \\[the images' own]")] = None,
+    data: DataSets = None,
+    image_size: ImageSize = None,
     space: Annotated[list[str] | None, typer.Option(help="Search space. Repeatable. \\[resnet and swin]")] = None,
     seconds: Annotated[
         list[float] | None, typer.Option(min=1, help="What each side may take. Repeatable. \\[300 and 900]")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each side.")] = 3,
-    sides: Annotated[str, typer.Option(metavar="A,B", help="Which sides.")] = EVERY_SIDE,
-    stock_epochs: Annotated[int, typer.Option(min=1, help="Length of a full training in stock's search.")] = 10,
-    results: Annotated[
-        Path, typer.Option(metavar="FILE", help="Keep results here, a line a run, and go on from them.")
-    ] = Path("equal-seconds.jsonl"),
-    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw accuracy against seconds.")] = None,
-    keep: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep there what the runs write. \\[it is deleted]")
-    ] = None,
+    seeds: Seeds = 3,
+    sides: Sides = EVERY_SIDE,
+    stock_epochs: StockEpochs = 10,
+    results: Results = Path("equal-seconds.jsonl"),
+    png: Png = None,
+    keep: Keep = None,
     quick: Quick = False,
 ) -> None:
     """Do the runs that aren't there yet, then print and draw all that were asked for."""

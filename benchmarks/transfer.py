@@ -25,7 +25,21 @@ from typing import Annotated
 import typer
 
 from benchmarks.compare import Quick
-from benchmarks.equal_seconds import QUICK_IMAGE, QUICK_SECONDS, Asked, compare, split_names
+from benchmarks.equal_seconds import (
+    QUICK_IMAGE,
+    QUICK_SECONDS,
+    Asked,
+    DataSets,
+    ImageSize,
+    Keep,
+    Png,
+    Results,
+    Seeds,
+    Sides,
+    StockEpochs,
+    compare,
+    split_names,
+)
 from trainable.console import UNDERSCORES_ARE_DASHES, run_app
 from trainable.data.cache import default_cache_dir
 from trainable.data.default import DIGITS, choose_data
@@ -39,23 +53,17 @@ SPACE = "photos"
 
 @app.command(context_settings=UNDERSCORES_ARE_DASHES, help=__doc__)
 def main(
-    data: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="Labelled images. Repeatable. \\[the embedded digits]")
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels. \\[the images' own]")] = None,
+    data: DataSets = None,
+    image_size: ImageSize = None,
     seconds: Annotated[
         list[float] | None, typer.Option(min=1, help="What each side may take. Repeatable. \\[60, 180 and 600]")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each side.")] = 3,
-    sides: Annotated[str, typer.Option(metavar="A,B", help="Which sides.")] = EVERY_SIDE,
-    stock_epochs: Annotated[int, typer.Option(min=1, help="Length of a full training in stock's search.")] = 10,
-    results: Annotated[
-        Path, typer.Option(metavar="FILE", help="Keep results here, a line a run, and go on from them.")
-    ] = Path("transfer.jsonl"),
-    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw accuracy against seconds.")] = None,
-    keep: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep there what the runs write. \\[it is deleted]")
-    ] = None,
+    seeds: Seeds = 3,
+    sides: Sides = EVERY_SIDE,
+    stock_epochs: StockEpochs = 10,
+    results: Results = Path("transfer.jsonl"),
+    png: Png = None,
+    keep: Keep = None,
     quick: Quick = False,
 ) -> None:
     """Do the runs that aren't there yet, then print and draw all that were asked for."""
