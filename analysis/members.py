@@ -96,13 +96,19 @@ def check_faithful(ensemble: Ensemble, selection: Selection) -> None:
         distance = _distance(exact[place], kept)
         if not distance < FAITHFUL:
             trained = choose_arithmetic(member.config.precision, ensemble.device).dtype
-            with torch.autocast(ensemble.device.type, dtype=trained, enabled=trained is not None):
-                distance = _distance(ensemble.member_logits(images)[place], kept)
+            distance = _distance(logits_as_trained(ensemble, place, images, trained), kept)
         if not distance < FAITHFUL:
             raise UserError(
                 f"{member.weights}: rebuilt, it predicts otherwise than in training (distance {distance:.2f}); "
                 "export with the versions that trained it, or move this trial's folder away"
             )
+
+
+def logits_as_trained(ensemble: Ensemble, place: int, images: np.ndarray, dtype: torch.dtype | None) -> np.ndarray:
+    """float32 logits (images, classes) of a member by its place, in the arithmetic of its training."""
+    device = ensemble.device
+    with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        return ensemble.module.members[place](torch.from_numpy(images).to(device)).float().cpu().numpy()
 
 
 def _distance(logits: np.ndarray, kept: np.ndarray) -> float:
