@@ -153,6 +153,8 @@ def frozen_parameters(model: nn.Module, config: TrialConfig) -> list[nn.Paramete
     """Those that aren't trained: of the first layers, as timm groups them, or in the model's order."""
     if config.freeze == "none":
         return []
+    if config.starts_from is False:
+        raise UserError(f"freeze = {config.freeze}: without pretrained weights there is nothing to keep; leave it out")
     if hasattr(model, "group_matcher"):
         matcher = model.group_matcher(coarse=False)  # type: ignore[operator]  # of most of timm's models
         layers = list(timm.models.group_parameters(model, matcher).values())

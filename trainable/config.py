@@ -161,7 +161,8 @@ class TrialConfig(BaseModel):
 
     def for_its_weights(self) -> "TrialConfig":
         """For a model whose weights are there already: nothing to start from, and images of one size."""
-        return self.model_copy(update={"pretrained": False, "head": "new", "progressive_resize": False})
+        fresh = {"pretrained": False, "head": "new", "freeze": "none", "progressive_resize": False}
+        return self.model_copy(update=fresh)
 
 
 def make_config(values: dict[str, Any], origin: str, error_type: type[UserError] = UserError) -> TrialConfig:

@@ -200,7 +200,7 @@ class Training:
 
     def _run_step(self, until: float) -> dict[str, Any]:
         started = time.perf_counter()
-        if self.config.head == "probe" and self.updates == 0:
+        if self.updates == 0 and (self.config.is_probe or self.config.head == "probe"):
             self._start_from_probe()
         train = (
             self._as_trained()

@@ -14,7 +14,8 @@ from trainable.data.default import DIGITS
 from trainable.errors import UsageError
 from tuning import run
 from tuning.length import FROM_SCRATCH
-from tuning.planning import FLAGS, GIVEN_ANEW, ON_OTHER_DATA, given_options, new_plan, precautions
+from tuning.options import given_options
+from tuning.planning import FLAGS, GIVEN_ANEW, ON_OTHER_DATA, new_plan, precautions
 from tuning.resources import parse_gpus_per_trial
 
 BELONG_TO_JOBS = {

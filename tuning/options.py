@@ -254,3 +254,8 @@ Wandb = Annotated[
 WandbProject = Annotated[str, _option(EXPERIMENT, "The W&B project.")]
 Quiet = Annotated[bool, _option(EXPERIMENT, "Only results and errors.", "--quiet", "-q")]
 Verbose = Annotated[bool, _option(EXPERIMENT, "Also the logs of Ray and of the trials.", "--verbose", "-v")]
+
+
+def given_options(context: typer.Context) -> set[str]:
+    """The parameters that were given on the command line."""
+    return {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]

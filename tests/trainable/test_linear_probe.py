@@ -15,6 +15,7 @@ from trainable import metrics
 from trainable.checkpoint import load_checkpoint, save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
+from trainable.errors import UserError
 from trainable.linear_probe import fit, fit_head
 from trainable.training import Training
 
@@ -126,6 +127,14 @@ def test_fine_tuning_starts_from_the_probe(build, colours):
     probe.run_step()
     tuned.run_step()
     assert torch.allclose(tuned.predict(rows), probe.predict(rows), atol=1e-3)
+
+
+def test_a_probe_needs_no_word_on_its_head_but_weights(build):
+    training = build(freeze="all", head="new")
+    training.run_step()
+    assert training.probe is not None
+    with pytest.raises(UserError, match="freeze = early: without pretrained weights there is nothing to keep"):
+        build(freeze="early", pretrained=False)
 
 
 def test_the_head_is_kept_beside_the_features(build, monkeypatch):
