@@ -209,7 +209,9 @@ def in_time(wanted: Wanted, candidates: Sequence[Candidate], estimate: Estimate)
     if most >= min(limits.members, len(candidates)):
         return wanted, []
     reason = estimate.shortage(estimate.required(candidates[: limits.members]), 0.0)
-    return wanted._replace(limits=limits._replace(members=most)), [f"at most {most} members: for more {reason}"]
+    return wanted._replace(limits=limits._replace(members=most)), [
+        f"at most {most} member{'s' * (most > 1)}: for more {reason}"
+    ]
 
 
 def left_out(ensemble: Choice, single: Choice, best: Candidate) -> str:

@@ -70,7 +70,7 @@ def test_the_table_has_a_line_a_side_and_the_differences_of_equal_seeds():
         "2.0 ± 0.0",
     )
     assert (ours["runs"], ours["optimism"], ours["wall s"], ours["busy %"]) == ("3", "", "301", "80")
-    assert (difference["runs"], difference["top-1 %"], difference["log loss"]) == ("2", "5.0 ± 5.0", "-0.50 ± 0.00")
+    assert (difference["runs"], difference["top-1 %"], difference["log loss"]) == ("2", "5.0 ± 5.0", "-0.500 ± 0.000")
     assert all(row.keys() == stock.keys() for row in rows)
 
 
