@@ -1,6 +1,6 @@
 """An exported ensemble as one classifier: the only implementation of its prediction, in single precision."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from analysis.views import WHOLE
 from trainable.architectures import WithoutInitialValues, build_model
 from trainable.config import make_config
 from trainable.data.layouts import ClassName
-from trainable.device import choose_device
+from trainable.device import choose_device, images_at_once
 from trainable.epoch import Normalise
 
 Images = np.ndarray | Mapping[int, np.ndarray]
@@ -62,17 +62,24 @@ class Ensemble:
     @torch.inference_mode()
     def member_logits(self, images: Images) -> np.ndarray:
         """float32 logits (members, images, classes) for one batch. ValueError for images of another size or type."""
-        return self.module.logits(*self._on_device(images)).cpu().numpy()
+        parts = [self.module.logits(*part).cpu() for part in self._parts(images)]
+        return torch.cat(parts, dim=1).numpy()
 
     @torch.inference_mode()
     def votes(self, images: Images) -> Votes:
         """The probabilities of the ensemble and of each member, for one batch."""
-        together, members = self.module.votes(*self._on_device(images))
-        return Votes(together.cpu().numpy(), members.cpu().numpy())
+        parts = [self.module.votes(*part) for part in self._parts(images)]
+        together, members = zip(*parts, strict=True)
+        return Votes(torch.cat(together).cpu().numpy(), torch.cat(members, dim=1).cpu().numpy())
 
     def predict(self, images: Images) -> np.ndarray:
         """float32 probabilities (images, classes) for one batch."""
         return self.votes(images).probabilities
+
+    def _parts(self, images: Images) -> Iterator[tuple[Tensor, ...]]:
+        """As many images at a time as are best computed together, in each size."""
+        at_once = images_at_once(max(self.sizes), self.device)
+        return zip(*(batch.split(at_once) for batch in self._on_device(images)), strict=True)
 
     def _on_device(self, images: Images) -> list[Tensor]:
         by_size = images if isinstance(images, Mapping) else {images.shape[1]: images}

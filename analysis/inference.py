@@ -16,8 +16,8 @@ from trainable.config import TrialConfig
 from trainable.data.cache import CachedImages
 from trainable.data.dataset import Dataset
 from trainable.data.loader import in_order
+from trainable.device import EVAL_BATCH, images_at_once
 from trainable.epoch import Normalise
-from trainable.training import EVAL_BATCH
 
 
 def empty_module(
@@ -56,8 +56,9 @@ def predict_rows(
 ) -> np.ndarray:
     """float32 logits (rows, classes); `what` names the bar that is shown where stderr is a terminal."""
     module.to(device)
-    outputs = [module(batch.to(device)).cpu() for batch in batches(cache, rows, what)]
-    return torch.cat(outputs).numpy()
+    at_once = images_at_once(cache.images.shape[1], device)
+    parts = (part for batch in batches(cache, rows, what) for part in batch.split(at_once))
+    return torch.cat([module(part.to(device)).cpu() for part in parts]).numpy()
 
 
 def batches(cache: CachedImages, rows: np.ndarray, what: str) -> Iterable[torch.Tensor]:

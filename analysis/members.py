@@ -14,10 +14,9 @@ from analysis.manifest import MEMBERS, REBUILD, MemberModel
 from analysis.selection import Selection
 from trainable.architectures import build_model, normalisation
 from trainable.data.dataset import Dataset
-from trainable.device import choose_arithmetic
+from trainable.device import EVAL_BATCH, choose_arithmetic
 from trainable.errors import UserError
 from trainable.files import checksum
-from trainable.training import EVAL_BATCH
 
 HALVED_IMAGES = 64
 """Images of `select` on which half precision is compared with single precision."""

@@ -12,7 +12,7 @@ from analysis.inference import load_member, predict_rows
 from analysis.soup import STATISTICS_IMAGES
 from analysis.views import COUNTS
 from trainable.data.dataset import Dataset
-from trainable.training import EVAL_BATCH
+from trainable.device import EVAL_BATCH
 
 MEASURED = 64
 """Images of `select` that are timed."""

@@ -14,8 +14,9 @@ from trainable.checkpoint import save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset
 from trainable.data.mixing import BatchMixer
+from trainable.device import EVAL_BATCH
 from trainable.epoch import score
-from trainable.training import EVAL_BATCH, Training
+from trainable.training import Training
 
 PARTS = (
     "data",

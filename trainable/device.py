@@ -7,6 +7,12 @@ import torch
 from trainable.config import Precision
 from trainable.errors import UsageError
 
+EVAL_BATCH = 256
+"""Images a batch in evaluation, where no gradients are kept."""
+CPU_EVAL_PIXELS = 8 * 224**2
+"""Of a batch on a CPU: larger activations are fetched from the kernel anew for each layer, page by page, which halves
+the speed (docs/log.md)."""
+
 
 class Arithmetic(NamedTuple):
     """Type of the forward pass under autocast (None: fp32), whether gradients are scaled, and why."""
@@ -31,6 +37,13 @@ def choose_device(requested: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {requested}: only {torch.cuda.device_count()} CUDA devices are visible here")
     return device
+
+
+def images_at_once(image_size: int, device: torch.device) -> int:
+    """How many images of so many pixels a side are best evaluated together."""
+    if device.type != "cpu":
+        return EVAL_BATCH
+    return max(1, min(EVAL_BATCH, CPU_EVAL_PIXELS // image_size**2))
 
 
 def choose_arithmetic(precision: Precision, device: torch.device) -> Arithmetic:

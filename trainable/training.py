@@ -27,7 +27,7 @@ from trainable.data.dataset import Dataset
 from trainable.data.loader import BatchOrder, choose_workers, dead_workers, in_order, train_loader
 from trainable.data.mixing import BatchMixer
 from trainable.data.resident import ResidentBatches, choose_place, resident_in_order
-from trainable.device import choose_arithmetic
+from trainable.device import EVAL_BATCH, choose_arithmetic, images_at_once
 from trainable.epoch import (
     HeldOutScores,
     Machinery,
@@ -46,8 +46,6 @@ from trainable.time_split import TimeSplit
 
 logger = logging.getLogger(__name__)
 
-EVAL_BATCH = 256
-"""Images a batch in evaluation, where no gradients are kept."""
 WORST = HeldOutScores(loss=math.inf, top1=0.0, top5=0.0)
 """The scores of a step that diverged."""
 
@@ -339,7 +337,7 @@ def build_machinery(config: TrialConfig, dataset: Dataset, device: torch.device,
         ema=ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None,
         device=device,
         micro_batch=MicroBatch(config.batch_size),
-        eval_micro_batch=MicroBatch(EVAL_BATCH),
+        eval_micro_batch=MicroBatch(images_at_once(dataset.image_size, device)),
         frozen=frozen_modules(model, config),
     )
 

@@ -16,7 +16,7 @@ from analysis.soup import STATISTICS_IMAGES
 from analysis.views import CROPS, MIRRORED
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset
-from trainable.training import EVAL_BATCH
+from trainable.device import EVAL_BATCH
 
 SELECT, HOLDOUT = 1000, 2000
 FINAL = EVAL_BATCH + HOLDOUT

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from trainable import device as device_module
-from trainable.device import choose_arithmetic, choose_device, cpu_has_bf16
+from trainable.device import EVAL_BATCH, choose_arithmetic, choose_device, cpu_has_bf16, images_at_once
 from trainable.errors import UsageError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -105,3 +105,9 @@ def test_amx_and_avx512_bf16_count_as_native(monkeypatch, capabilities: dict, na
 
 def test_this_machine_can_be_asked() -> None:
     assert cpu_has_bf16() in (True, False)
+
+
+def test_a_cpu_evaluates_fewer_large_images_at_once_and_a_gpu_as_many_as_ever():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [images_at_once(side, cpu) for side in (32, 128, 224, 1024)] == [256, 24, 8, 1]
+    assert images_at_once(224, gpu) == EVAL_BATCH
