@@ -393,12 +393,16 @@ class Engine:
         return any(trial.is_probe and trial.status is Status.RUNNING for trial in self.trials.values())
 
     def _best_starts(self, seconds: float) -> list[Mapping[str, Any]]:
-        """Those of `starts` that are still to be tried and can be in time, the best probe's first."""
+        """Those of `starts` that are still to be tried and can be in time, the best probe's first.
+
+        An architecture without a probe would have to compute its features itself: it counts only if none has one.
+        """
         losses: dict[Any, float] = {}
         for trial in self.trials.values():
             if trial.probe_loss is not None:
                 losses[trial.config.get("arch")] = trial.probe_loss
-        ranked = sorted(self.starts, key=lambda config: losses.get(config.get("arch"), math.inf))
+        probed = [config for config in self.starts if config.get("arch") is None or config["arch"] in losses]
+        ranked = sorted(probed if losses else self.starts, key=lambda config: losses.get(config.get("arch"), math.inf))
         fitting = [config for config in ranked if self._fits_in(seconds, config)]
         return fitting[: max(0, BEST_STARTS - self.started)]
 

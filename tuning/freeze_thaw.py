@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from search_spaces import Space, cardinality, encode, is_probe, sample, start_point
+from search_spaces import Space, cardinality, encode, is_probe, probe_of, sample, start_point
 from tuning.curve_model import MOST_POINTS, CurveModel, Floats, expected_improvement, normal_scores
 from tuning.engine import Budget, Move, Status, TrialState, in_time
 from tuning.step_cost import StepCost
@@ -79,6 +79,8 @@ class FreezeThaw:
         self.elsewhere: list[Result] = []
         """Of earlier searches whose scores don't compare."""
         self.tried: set[tuple[float, ...]] = set()
+        self.probed: set[Any] = set()
+        """Architectures that have a probe."""
         self.batches: dict[int, list[Candidate]] = {}
         """The latest draws of candidates, by the number of trials that there were."""
         self.next: dict[str, Any] | None = None
@@ -113,6 +115,7 @@ class FreezeThaw:
         self.configs[key] = config
         self.points[key] = encode(self.space, config)
         self.tried.add(tuple(self.points[key]))
+        self.probed |= {config.get("arch")} if is_probe(config) else set()
         return config
 
     take_up = learn
@@ -145,7 +148,7 @@ class FreezeThaw:
         """The candidate of the largest expected improvement; the model is conditioned on all that is known and runs."""
         best = self._fit()
         points = [each.point for each in fresh] + [self.points[trial.key] for trial in paused]
-        costs = self.cost.predict([each.config for each in fresh] + [trial.config for trial in paused])
+        costs = np.append(self._costs(fresh), self.cost.predict([trial.config for trial in paused]))
         steps = np.array([0.0] * len(fresh) + [trial.steps for trial in paused])
         horizons = self._horizons(steps, costs, seconds)
         for at, each in enumerate(fresh):
@@ -160,6 +163,15 @@ class FreezeThaw:
         rank = 1 + sum(each.rung == trial.steps and each.score > trial.curve[each.rung] for each in self.results)
         return Move(trial.key, f"more promising than {len(fresh)} new and {len(paused) - 1} paused", rank, gain)
 
+    def _costs(self, fresh: list[Candidate]) -> Floats:
+        """Of the first step of each; if its architecture has no probe, a fine-tuning computes the features itself."""
+        costs = self.cost.predict([each.config for each in fresh])
+        for at, each in enumerate(fresh):
+            arch = each.config.get("arch")
+            if self.probed and arch not in self.probed and not is_probe(each.config):
+                costs[at] += self.cost.predict([each.config | probe_of(arch)])[0]
+        return costs
+
     def _horizons(self, steps: Floats, costs: Floats, seconds: float) -> list[float]:
         """The step at which each candidate is looked at, given the steps it has done and what one costs."""
         usual = self._horizon()
@@ -172,7 +184,7 @@ class FreezeThaw:
         """Those that reach the first rung in the seconds that are left; all if nothing tells."""
         if not self.cost.is_absolute or math.isinf(seconds) or not fresh:
             return fresh
-        costs = self.cost.predict([each.config for each in fresh])
+        costs = self._costs(fresh)
         steps = [1 if is_probe(each.config) else self.rungs[0] for each in fresh]
         return [each for each, cost, count in zip(fresh, costs, steps, strict=True) if cost * count <= seconds]
 

@@ -304,7 +304,7 @@ def test_fine_tuning_starts_with_the_architectures_of_the_best_probes(make_engin
     for key, loss in zip("xyz", (0.3, 0.1, 0.2), strict=True):
         probe(engine, key, loss)
     started = [engine.start(f"t{number}") for number in range(4)]
-    assert [config.get("arch") for config in started] == ["b", "c", "a", None]
+    assert [config.get("arch") for config in started] == ["b", "c", "a", None]  # d has no probe
     assert started[3] == {"number": 0}  # the policy's
 
 
@@ -335,3 +335,11 @@ def test_the_seconds_of_a_probe_are_not_shared_out_among_steps(make_engine, monk
     monkeypatch.setattr(engine.policy, "spend", lambda key, seconds, step: told.append(seconds))
     probe(engine, "x", 0.1)
     assert told == [3.0]
+
+
+def test_an_architecture_without_a_probe_is_fine_tuned_only_if_none_has_one(make_engine):
+    engine = make_engine([1, 2], first=PROBES[:1], starts=STARTS)
+    probe(engine, "x", 0.1)
+    assert [engine.start(key) for key in "st"] == [STARTS[0], {"number": 0}]
+    without = make_engine([1, 2], starts=STARTS)
+    assert [without.start(key) for key in "stuv"] == [*STARTS[:3], {"number": 0}]

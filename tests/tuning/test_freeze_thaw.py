@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Float, Space, contains, get_space
+from search_spaces import Choice, Float, Space, contains, for_pretrained, get_space, is_probe, narrow
 from tuning.engine import Engine, Status, rung_levels
-from tuning.freeze_thaw import ENOUGH, FreezeThaw
-from tuning.step_cost import StepCost
+from tuning.first import fine_tuning_starts, probes
+from tuning.freeze_thaw import ENOUGH, Candidate, FreezeThaw
+from tuning.step_cost import StepCost, Work
 from tuning.warm_start import Earlier
 
 SPACE = Space(name="one", dimensions=(Float(name="lr", low=1e-5, high=1e-1, log=True, start=1e-5),))
@@ -50,6 +51,28 @@ def test_it_proposes_inside_the_space_and_nothing_twice(simulate, name):
     for config in configs:
         contains(space, config)
     assert all(config not in configs[:index] for index, config in enumerate(configs))
+
+
+def test_a_space_with_probes_is_searched_like_any_other_and_probes_are_not_proposed_twice(simulate):
+    space = for_pretrained(get_space("all"))
+    engine = search(space, trials=40, steps=80, first=probes(space)[:3], starts=fine_tuning_starts(space))
+    simulate(engine, 3, lambda config, epoch: 0.5 if is_probe(config) else 1 - 0.5**epoch)
+    configs = [trial.config for trial in engine.trials.values()]
+    for config in configs:
+        contains(space, config)
+    assert [is_probe(config) for config in configs[:4]] == [True, True, True, False]
+    assert all(config not in configs[:index] for index, config in enumerate(configs))
+
+
+def test_a_fine_tuning_without_a_probe_costs_the_probe_too():
+    space = for_pretrained(narrow(get_space("all"), ["arch=resnet18,resnet34"]))
+    policy = FreezeThaw(space, [1, 2], 0, cost=StepCost(Work(224, 1.0), 2, measured=True))
+    fresh = [Candidate(config, []) for config in fine_tuning_starts(space)]
+    before = policy._costs(fresh)
+    policy.learn("a", {"arch": "resnet18", "freeze": "all"})
+    after = policy._costs(fresh)
+    assert after[0] == before[0]
+    assert after[1] == pytest.approx(before[1] * (1 + 2 / 3))  # two forward passes beside three
 
 
 @given(trials=st.integers(1, 14), slots=st.integers(1, 4), longest=st.integers(1, 9), budget=st.integers(2, 60))
