@@ -16,8 +16,8 @@ Hardware: 2 cores of an AMD EPYC with AVX512-BF16, no other work.
 
 Time: a run takes its seconds and up to a minute.
 
-Result, one seed, so that no spread is known: ants-bees, 60 s: frozen 94.8 %, one 90.2 %, ours 95.4 %; tiny-imagenet-20 at
-128 px, 600 s: frozen 84.0 %, ours 88.1 %. See docs/log.md.
+Result, one seed, so that no spread is known: ants-bees, 60 s: frozen 94.8 %, one 90.2 %, ours 95.4 %; tiny-imagenet-20
+at 128 px, 600 s: frozen 84.0 %, ours 88.1 %. See docs/log.md.
 """
 
 import os

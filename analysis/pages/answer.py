@@ -96,12 +96,12 @@ def trial_facts(search: Search) -> list[Fact]:
 
 
 def weights_facts(search: Search) -> list[Fact]:
-    """What trainings started from, if that were published weights, and what that means for the figures."""
-    if not search.plan.get("trial", {}).get("pretrained"):
+    """That trainings started from published weights, if they did, and what that means for the figures."""
+    sources = search.plan.get("trial", {}).get("pretrained")
+    if not sources:
         return []
-    where = search.plan.get("weights") or "as --pretrained says"
-    seen = "tags name what they have seen: no figure here compares with one from scratch"
-    return [Fact("Started from", "published weights", f"{printable(where)}; their {seen}")]
+    whose = count(len(sources), "architecture") if isinstance(sources, dict) else "as --pretrained says"
+    return [Fact("Started from", "published weights", f"{whose}; no figure here compares with one from scratch")]
 
 
 def alone(search: Search, trial: str) -> str:
