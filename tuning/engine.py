@@ -176,6 +176,8 @@ class Engine:
         self.most_steps = steps
         self.first = sorted(first, key=lambda config: not is_probe(config))
         self.starts = list(starts)
+        self.tunes = bool(starts)
+        """Whether fine-tuning was planned."""
         self.started = 0
         """How many of `starts` were tried."""
         self.first_in_full = first_in_full
@@ -386,6 +388,8 @@ class Engine:
             self.starts = self._best_starts(seconds)
             if self.starts:
                 return Move(None, "where fine-tuning starts, of an architecture whose probe is among the best")
+        if self.tunes and self.first_in_full and self._first_trained() is None:
+            return None  # none is in time, and shorter ones would only spoil what the probes have
         return self.policy.choose(self.trials, Budget(may_start, left, seconds))
 
     def _is_probing(self) -> bool:

@@ -343,3 +343,11 @@ def test_an_architecture_without_a_probe_is_fine_tuned_only_if_none_has_one(make
     assert [engine.start(key) for key in "st"] == [STARTS[0], {"number": 0}]
     without = make_engine([1, 2], starts=STARTS)
     assert [without.start(key) for key in "stuv"] == [*STARTS[:3], {"number": 0}]
+
+
+def test_if_no_fine_tuning_is_in_time_the_search_ends_with_its_probes(make_engine, monkeypatch):
+    engine = make_engine([1, 8], first=PROBES[:1], starts=STARTS[:1], first_in_full=True, left=lambda: 30.0)
+    monkeypatch.setattr(engine.policy, "step_seconds", lambda config, step=0: 5.0)
+    probe(engine, "x", 0.1)
+    assert engine.next_move() is None  # eight steps would take 40 s
+    assert engine.finished
