@@ -137,21 +137,20 @@ def read_logits(path: Path) -> np.ndarray:
 
 def read_out_of_fold(path: Path) -> OutOfFold | None:
     """What a probe's checkpoint keeps besides; None if it has none, UserError for anything else, unread."""
-    try:
-        with ZipFile(path) as archive:
-            if "out_of_fold.npy" not in archive.namelist():
-                return None
-    except Exception:  # as in `_read_arrays`, which says why
-        pass
-    logits, labels = _read_arrays(path, {"out_of_fold": ("f", 2), "out_of_fold_labels": ("i", 1)})
-    return OutOfFold(logits, labels)
+    found = _read_arrays(path, {"out_of_fold": ("f", 2), "out_of_fold_labels": ("i", 1)}, may_lack=True)
+    return OutOfFold(*found) if found else None
 
 
-def _read_arrays(path: Path, wanted: Mapping[str, tuple[str, int]]) -> list[np.ndarray]:
-    """Arrays by name, each of that kind of numbers and so many dimensions, and all of as many images."""
+def _read_arrays(path: Path, wanted: Mapping[str, tuple[str, int]], may_lack: bool = False) -> list[np.ndarray]:
+    """Arrays by name, each of that kind of numbers and so many dimensions, and all of as many images.
+
+    None at all if the first isn't there and `may_lack`.
+    """
     try:
         arrays = []
         with ZipFile(path) as archive:
+            if may_lack and f"{next(iter(wanted))}.npy" not in archive.namelist():
+                return []
             for name, (kind, dimensions) in wanted.items():
                 with archive.open(f"{name}.npy") as member:
                     if archive.getinfo(f"{name}.npy").file_size > LARGEST_LOGITS_BYTES:

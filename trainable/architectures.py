@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,39 @@ def frozen_parameters(model: nn.Module, config: TrialConfig) -> list[nn.Paramete
         layers = list(timm.models.group_parameters(model, matcher).values())
     else:
         layers = [[name] for name, _ in model.named_parameters()]
-    classifier = model.get_classifier()  # type: ignore[operator]  # timm's models have it
-    parts = classifier if isinstance(classifier, tuple) else (classifier,)
-    kept = {id(each) for part in parts for each in part.parameters()}
+    kept = parameter_ids(_heads(model))
     named = dict(model.named_parameters())
     count = math.floor(FROZEN_SHARES[config.freeze] * len(layers))
     first = [named[name] for layer in layers[:count] for name in layer]
     return [each for each in first if id(each) not in kept]
+
+
+def _heads(model: nn.Module) -> tuple[nn.Module, ...]:
+    """What timm calls the classifier: two modules of a distilled model, which may have layers within."""
+    found = model.get_classifier()  # type: ignore[operator]  # timm's models have it
+    return found if isinstance(found, tuple) else (found,)
+
+
+def classifiers(model: nn.Module) -> list[nn.Linear]:
+    """The last layers of a timm model, whose mean is its logits: one, or two of a distilled model.
+
+    UserError if they hold no linear layer: on frozen features of such a model no head can be trained.
+    """
+    layers = []
+    for part in _heads(model):
+        linear = [each for each in part.modules() if isinstance(each, nn.Linear)]
+        if not linear:
+            raise UserError(
+                f"its classifier is {type(part).__name__}, without a linear layer: it can't start from a probe (head) "
+                "or be one (freeze)"
+            )
+        layers.append(linear[-1])
+    return layers
+
+
+def parameter_ids(modules: Iterable[nn.Module]) -> set[int]:
+    """The `id` of each parameter in the modules."""
+    return {id(each) for module in modules for each in module.parameters()}
 
 
 def frozen_modules(model: nn.Module, config: TrialConfig) -> list[nn.Module]:

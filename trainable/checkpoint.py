@@ -151,8 +151,7 @@ def write_files(checkpoint: Contents, folder: Path) -> Iterator[str]:
     with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]  # the record has ours
         save_tensors(checkpoint.state, folder / STATE)
     yield STATE
-    with (folder / PREDICTIONS).open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **checkpoint.predictions)
+    np.savez_compressed(folder / PREDICTIONS, allow_pickle=False, **checkpoint.predictions)
     yield PREDICTIONS
 
 

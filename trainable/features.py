@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trainable.architectures import classifiers, parameter_ids
 from trainable.data._progress import reporter
 from trainable.data._room import MANIFEST, Hold, hold, locked, reserve
 from trainable.data.cache import default_cache_dir
@@ -48,24 +49,6 @@ class Features(NamedTuple):
     values: NDArray[np.float16]
     """(views, images, width)."""
     hold: Hold
-
-
-def classifiers(model: nn.Module) -> list[nn.Linear]:
-    """The last layers of a timm model, whose mean is its logits: one, or two of a distilled model.
-
-    UserError if they hold no linear layer: on frozen features of such a model no head can be trained.
-    """
-    found = model.get_classifier()  # type: ignore[operator]  # timm's models have it
-    layers = []
-    for part in found if isinstance(found, tuple) else (found,):
-        linear = [each for each in part.modules() if isinstance(each, nn.Linear)]
-        if not linear:
-            raise UserError(
-                f"its classifier is {type(part).__name__}, without a linear layer: it can't start from a probe (head) "
-                "or be one (freeze)"
-            )
-        layers.append(linear[-1])
-    return layers
 
 
 @contextmanager
@@ -121,7 +104,7 @@ def open_features(
 def _key(machinery: Machinery, dataset: Dataset, rows: NDArray[np.int64], flip: bool) -> str:
     """What the features depend on, as hexadecimal digits."""
     digest = hashlib.sha256()
-    last = {id(each) for layer in classifiers(machinery.model) for each in layer.parameters()}
+    last = parameter_ids(classifiers(machinery.model))
     for name, tensor in machinery.model.state_dict(keep_vars=True).items():
         if id(tensor) not in last:
             digest.update(name.encode())

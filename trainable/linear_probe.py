@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from trainable.architectures import classifiers
 from trainable.data.dataset import Dataset
 from trainable.epoch import Machinery
-from trainable.features import classifiers, open_features
+from trainable.features import open_features
 from trainable.files import write_atomically
 
 VERSION = 1

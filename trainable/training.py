@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from trainable import metrics
-from trainable.architectures import build_model, frozen_modules, normalisation
+from trainable.architectures import build_model, classifiers, frozen_modules, normalisation, parameter_ids
 from trainable.config import TrialConfig
 from trainable.data.augmentation import strength_at
 from trainable.data.dataset import Dataset
@@ -40,7 +40,6 @@ from trainable.epoch import (
     train_epoch,
 )
 from trainable.errors import UserError
-from trainable.features import classifiers
 from trainable.linear_probe import Head, probe_head, set_head
 from trainable.time_split import TimeSplit
 
@@ -348,7 +347,7 @@ def make_optimizer(model: torch.nn.Module, config: TrialConfig) -> torch.optim.O
         model, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay, fused=True
     )
     if config.backbone_lr != 1:
-        head = {id(each) for layer in classifiers(model) for each in layer.parameters()}
+        head = parameter_ids(classifiers(model))
         optimizer.param_groups = [
             group | {"params": params, "lr_scale": group.get("lr_scale", 1.0) * factor}
             for group in optimizer.param_groups

@@ -201,11 +201,6 @@ class Engine:
         """Whether nothing runs and nothing will: paused trials that are left will never go on."""
         return not self.running and self.next_move() is None
 
-    @property
-    def probed(self) -> bool:
-        """Whether there are probes."""
-        return any(trial.is_probe for trial in self.trials.values())
-
     def next_move(self) -> Move | None:
         """What a free slot does next; the same until something new is known."""
         if not self.is_chosen:
@@ -415,7 +410,7 @@ class Engine:
         if not self.trials:
             return True
         in_full = self.first_in_full and self._first_trained() is None
-        steps = 1 if is_probe(config) else self.rungs[-1] if in_full and self.probed else self.rungs[0]
+        steps = 1 if is_probe(config) else self.rungs[-1] if in_full else self.rungs[0]
         return in_time(self.policy.step_seconds(config), seconds / steps)
 
     def _leave(self, key: str, status: Status, kind: Literal["end", "stop", "fail"], reason: str) -> None:

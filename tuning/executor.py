@@ -122,9 +122,8 @@ class Executor:
         """A trial finished a step, or was cut short by the deadline."""
         self.look_at_the_clock()
         step, score = metrics.step_of(record), rank_score(record)
-        trial = self.engine.trials[key]
-        again = step in trial.curve
-        trial.probe_loss = record[metrics.TRAIN_LOSS] if trial.is_probe else None
+        again = step in self.engine.trials[key].curve
+        self._note_probe(key, record)
         action = self.engine.report(key, step, score, metrics.epoch_seconds(record))
         if not again:
             del self.failures[key]
@@ -134,6 +133,11 @@ class Executor:
         if action is not Action.CONTINUE and not self.stopped_by:
             self.failed.clear()
         return action
+
+    def _note_probe(self, key: str, record: dict[str, Any]) -> None:
+        """Let the engine know what a probe says of images that it wasn't fitted to."""
+        trial = self.engine.trials[key]
+        trial.probe_loss = record[metrics.TRAIN_LOSS] if trial.is_probe else None
 
     def look_at_the_clock(self) -> None:
         """Close the search once its time is up: what runs then ends with its update, and is kept."""
@@ -237,8 +241,7 @@ class Executor:
             if step:
                 record = trials[key].records[step]
                 diverged = bool(record.get(metrics.DIVERGED))
-                known = self.engine.trials[key]
-                known.probe_loss = record[metrics.TRAIN_LOSS] if known.is_probe else None
+                self._note_probe(key, record)
                 self.engine.relearn(key, step, curves[key][step], metrics.epoch_seconds(record), diverged)
             else:
                 self.engine.take_up(key, trials[key].own_values(self.plan))

@@ -163,9 +163,8 @@ def chosen_first(
     """
     tries, side = asked.tries or [], source.image_size
     if tunes_ours:
-        first = probes(space)[: None if trials is None else max(1, trials // 2)] + wanted_configurations(
-            space, tries, trials
-        )
+        most = None if trials is None else max(1, trials // 2)
+        first = probes(space)[:most] + wanted_configurations(space, tries, trials)
         starts = fine_tuning_starts(space)
         return (first, starts) if engine_decides else (first + starts[:BEST_STARTS], [])
     first = first_configurations(space, tries, trials)

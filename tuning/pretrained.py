@@ -8,11 +8,10 @@ from search_spaces import MODELS
 from trainable.address import is_address
 from trainable.config import ARCHITECTURES, LITE, WeightsSource
 from trainable.data.lite import has_lite, lite_name
-from trainable.data.weights import WEIGHTS_FILE, files_in, hub_is_off, look_at_weights
+from trainable.data.weights import OPTION, WEIGHTS_FILE, files_in, hub_is_off, look_at_weights
 from trainable.errors import UsageError
 from trainable.sizes import size_text
 
-OPTION = "--pretrained"
 PATIENCE_S = 5.0
 """What the hub gets to say how long a file is."""
 SHOWN = 4
@@ -84,11 +83,9 @@ def find_weights(option: str, archs: Sequence[str]) -> Weights:
         return _table(option, archs)
     if is_address(option):
         found = look_at_weights(option)
-        return (
-            Weights(dict.fromkeys(archs, Found(option, "in a file")), {})
-            if not isinstance(found, Path)
-            else _file(found, archs)
-        )
+        if isinstance(found, Path):
+            return _file(found, archs)
+        return Weights(dict.fromkeys(archs, Found(option, "in a file")), {})
     return _file(Path(option), archs)
 
 

@@ -11,10 +11,11 @@ import timm
 import torch
 
 import trainable.features as features_module
+from trainable.architectures import classifiers
 from trainable.config import TrialConfig
 from trainable.data.dataset import Dataset, open_dataset
 from trainable.errors import UserError
-from trainable.features import BATCH, FEATURES, classifiers, features_as_logits, open_features
+from trainable.features import BATCH, FEATURES, features_as_logits, open_features
 from trainable.training import build_machinery
 
 CPU = torch.device("cpu")

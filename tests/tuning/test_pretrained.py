@@ -10,10 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import timm
 
+from search_spaces import MODELS
 from trainable.address import open_place
+from trainable.architectures import timm_name
+from trainable.data.weights import WEIGHTS_FILE
 from trainable.errors import UsageError, UserError
-from tuning.pretrained import Found, Weights, find_weights
+from tuning.pretrained import Found, Weights, find_weights, repository_of
 
 CONTENT = b"weights of a tiny model" * 1000
 RESNET = "timm/resnet18.a1_in1k"
@@ -166,3 +170,10 @@ def test_the_note_counts_many_and_groups_reasons():
         "a0, a1, a2, a3 and 2 more on timm's hub; 6 MB to download, once on each machine; left out: b, c (no reason)"
     )
     assert json.loads(json.dumps(weights.sources)) == dict.fromkeys(found, True)
+
+
+@pytest.mark.parametrize("arch", MODELS)
+def test_the_weights_that_are_looked_up_are_those_that_timm_downloads(arch):
+    published = timm.get_pretrained_cfg(timm_name(arch))
+    assert repository_of(arch) == published.hf_hub_id
+    assert (published.hf_hub_filename or WEIGHTS_FILE) == WEIGHTS_FILE
